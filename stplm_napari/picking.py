@@ -1,0 +1,126 @@
+"""From a place on the tissue to cells: a click, a polygon. Reads the cell label image, never the coloured overlay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+    from numpy.typing import ArrayLike, NDArray
+
+    from stplm_napari.layers import SectionLayers
+
+REACH_UM = 4.0
+"""A click between cells takes the nearest centroid within this distance."""
+_DRAG_PX = 4
+"""A mouse that moved this many screen pixels was panning, not clicking."""
+
+
+class CellPicker:
+    """Finds the cell at a place.
+
+    Parameters
+    ----------
+    labels
+        2-D cell label image of the finest level (numpy, dask, zarr, ...), or None where only centroids are known.
+    values
+        (n_cells,) label value of each row.
+    centroids_um
+        (n_cells, 2) x, y in µm, or None.
+    to_pixel
+        3 × 3 matrix from (x, y, 1) in µm to (column, row, 1) with pixel centres at whole numbers.
+    """
+
+    def __init__(
+        self,
+        labels: Any | None,
+        values: NDArray[np.integer],
+        centroids_um: NDArray[np.floating] | None,
+        to_pixel: NDArray[np.floating] | None = None,
+    ) -> None:
+        self._labels = labels
+        self._to_pixel = np.eye(3) if to_pixel is None else to_pixel
+        values = np.asarray(values)
+        self._rows = np.full(int(values.max()) + 2 if len(values) else 2, -1, np.int64)
+        self._rows[values] = np.arange(len(values))
+        self._centroids = centroids_um
+        self._tree: Any = None
+
+    def cell_at(self, xy_um: ArrayLike, reach_um: float = REACH_UM) -> int:
+        """Row of the cell under a place, else of the nearest centroid within ``reach_um``; -1 when there is none."""
+        place = np.asarray(xy_um, float)
+        row = self._under(place)
+        return row if row >= 0 else self._nearest(place, reach_um)
+
+    def _under(self, place: NDArray[np.floating]) -> int:
+        if self._labels is None:
+            return -1
+        x, y = np.round((self._to_pixel @ [*place, 1.0])[:2]).astype(int)
+        height, width = self._labels.shape
+        if not (0 <= y < height and 0 <= x < width):
+            return -1
+        value = int(np.asarray(self._labels[y : y + 1, x : x + 1])[0, 0])
+        return int(self._rows[value]) if 0 < value < len(self._rows) else -1
+
+    def _nearest(self, place: NDArray[np.floating], reach_um: float) -> int:
+        if self._centroids is None or reach_um <= 0 or len(self._centroids) == 0:
+            return -1
+        if self._tree is None:
+            from scipy.spatial import cKDTree
+
+            self._tree = cKDTree(self._centroids)
+        distance, row = self._tree.query(place, distance_upper_bound=reach_um)
+        return int(row) if np.isfinite(distance) else -1
+
+
+def install_click(
+    viewer: Viewer, layers: SectionLayers, callback: Callable[[int, Any], None], *, reach_um: float = REACH_UM
+) -> Callable[[], None]:
+    """Call ``callback(row, event)`` for every click on a cell, until the function that is returned is called.
+
+    A click is a left press and release without a drag in between: panning and zooming never label a cell. ``event`` is
+    napari's mouse event (``event.modifiers`` tells Shift or Control; ``event.position`` is (y, x) in µm).
+    """
+
+    def on_press(_: Viewer, event: Any) -> Generator[None, None, None]:
+        start = np.asarray(event.pos, float)
+        left = event.button == 1
+        yield
+        while event.type == "mouse_move":
+            yield
+        moved = float(np.abs(np.asarray(event.pos, float) - start).max())
+        if left and moved <= _DRAG_PX and event.type == "mouse_release" and viewer.dims.ndisplay == 2:
+            y, x = event.position[-2:]
+            if (row := layers.picker.cell_at((x, y), reach_um)) >= 0:
+                callback(row, event)
+
+    viewer.mouse_drag_callbacks.append(on_press)
+
+    def remove() -> None:
+        if on_press in viewer.mouse_drag_callbacks:
+            viewer.mouse_drag_callbacks.remove(on_press)
+
+    return remove
+
+
+def cells_in_polygon(xy_um: NDArray[np.floating], polygon: ArrayLike) -> NDArray[np.int64]:
+    """Rows of the centroids inside a polygon.
+
+    Parameters
+    ----------
+    xy_um
+        (n_cells, 2) x, y in µm.
+    polygon
+        (n_points, 2) x, y in µm, at least three points; it closes itself and may be self-crossing (even-odd).
+    """
+    import shapely
+
+    corners = np.asarray(polygon, float)
+    if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3:
+        raise ValueError(f"a polygon has at least three (x, y) points, not shape {corners.shape}")
+    shape = shapely.make_valid(shapely.Polygon(corners))
+    shapely.prepare(shape)
+    return np.flatnonzero(shapely.contains_xy(shape, xy_um[:, 0], xy_um[:, 1]))
