@@ -30,7 +30,7 @@ def as_table(section_or_table: Any) -> AnnData:
 
 def cell_ids(table: AnnData) -> list[str]:
     """The instrument's id of every cell, as strings, in the order of the table."""
-    source = table.obs[keys.CELL_ID] if keys.CELL_ID in table.obs else table.obs_names
+    source = table.obs.get(keys.CELL_ID, table.obs_names)
     return [str(cell) for cell in source]
 
 
