@@ -1,8 +1,8 @@
 """Which human genes STPLM knows, by what names, and their token ids.
 
 Genes are keyed by Ensembl id without version. ``resources/vocabulary/genes.csv`` holds every gene of the vendor's human
-Xenium panels, of the public breast section's add-on panel, and of STPLM's token dictionary; names outside the panels are
-GENCODE's (releases 48 and 38). ``aliases.csv`` adds older symbols and the protein names that pathologists use.
+Xenium panels, of the public breast section's add-on panel, and of STPLM's token dictionary; names outside the panels
+are GENCODE's (releases 48 and 38). ``aliases.csv`` adds older symbols and the protein names that pathologists use.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _GENOME_PREFIX = re.compile(r"^(?:GRCh38|GRCh37|hg38|hg19)[-_]+", re.IGNORECASE)
 
 def symbol_to_ensembl() -> dict[str, str]:
     """Gene symbol -> Ensembl id, of every known gene that has a symbol (a fresh dict; symbols as HGNC writes them)."""
-    return dict(_names().ids_of_symbol)
+    return dict(_names().id_of_symbol)
 
 
 def ensembl_to_symbol() -> dict[str, str]:
@@ -56,20 +56,19 @@ def match_genes(names: Sequence[str]) -> np.ndarray:
     -------
     str array of shape (n_names,), "" where a name is not in the vocabulary. Two names may give the same id.
     """
-    known, lookup = _names(), _names().ids_of_name
-    found = []
-    for name in names:
-        text = str(name).strip()
-        if text in known.ids_of_symbol:
-            found.append(known.ids_of_symbol[text])
-            continue
-        text = _GENOME_PREFIX.sub("", text)
-        if gene := strip_version(text):
-            found.append(gene if gene in known.known else "")
-            continue
-        upper = text.upper()
-        found.append(lookup.get(upper) or lookup.get(upper.replace(".", "-")) or "")
-    return np.array(found, dtype=np.str_) if found else np.empty(0, dtype="<U15")
+    return np.array([_match(str(name).strip()) for name in names], dtype="<U16")
+
+
+def _match(name: str) -> str:
+    tables = _names()
+    if name in tables.id_of_symbol:
+        return tables.id_of_symbol[name]
+    name = _GENOME_PREFIX.sub("", name)
+    if gene := strip_version(name):
+        return gene if gene in tables.known else ""
+    upper = name.upper()
+    # R turns the hyphen of HLA-DRA into a dot.
+    return tables.id_of_name.get(upper) or tables.id_of_name.get(upper.replace(".", "-"), "")
 
 
 def strip_version(name: str) -> str:
@@ -181,8 +180,8 @@ def load_vocabulary(name: str = "stplm") -> Vocabulary:
 @dataclass(frozen=True)
 class _Names:
     symbol_of_id: dict[str, str]
-    ids_of_symbol: dict[str, str]
-    ids_of_name: dict[str, str]
+    id_of_symbol: dict[str, str]
+    id_of_name: dict[str, str]
     known: frozenset[str]
 
 
@@ -211,7 +210,7 @@ def _names() -> _Names:
         by_name.setdefault(alias.upper(), gene)
     return _Names(
         symbol_of_id={g: s or g for g, s in zip(table["ensembl_id"], table["symbol"], strict=True)},
-        ids_of_symbol=by_symbol,
-        ids_of_name=by_name,
+        id_of_symbol=by_symbol,
+        id_of_name=by_name,
         known=frozenset(table["ensembl_id"]),
     )
