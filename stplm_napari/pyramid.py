@@ -105,7 +105,7 @@ def window(key: Any, shape: tuple[int, int]) -> tuple[slice, slice]:
 
 
 def padded(base: Any, key: Any, width: int) -> tuple[NDArray[Any], tuple[slice, slice]]:
-    """The window of an array grown by ``width`` pixels on each side (less at the border), and where the window is in it.
+    """The window of an array grown by ``width`` pixels on each side (less at the border), and the window in it.
 
     Outlines need the neighbours of the pixels at the window's edge: without them every window would get a frame.
     """
@@ -119,7 +119,7 @@ def padded(base: Any, key: Any, width: int) -> tuple[NDArray[Any], tuple[slice, 
 
 
 def boundaries(labels: NDArray[Any], width: int = 1) -> NDArray[np.bool_]:
-    """True for the pixels of a label that have another label or background ``width`` pixels or fewer up, down or aside."""
+    """True for the pixels of a label with another label or background at most ``width`` pixels up, down or aside."""
     edge = np.zeros(labels.shape, bool)
     for step in range(1, width + 1):
         down = labels[step:] != labels[:-step]

@@ -1,0 +1,249 @@
+"""A section as napari layers in µm: image channels, cell colours, cell outlines, and the cells themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from types import MethodType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stplm import keys
+from stplm_napari.overlay import CellOverlay
+from stplm_napari.picking import CellPicker
+from stplm_napari.prepare import CellImage, Channel, PreparedSection, prepare_section
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from napari.layers import Image, Labels, Layer
+    from napari.viewer import Viewer
+    from numpy.typing import NDArray
+    from spatialdata import SpatialData
+
+CELLS, COLOURS, OUTLINES = "Cells", "Cell colours", "Cell outlines"
+_OUTLINE_COLOUR = "#D9D9D9"
+_CHANNEL_MAPS = ("gray", "cyan", "magenta", "yellow", "green", "red", "blue")
+
+
+@dataclass
+class SectionLayers:
+    """The layers of one open section.
+
+    ``cells`` is the label image itself, transparent: hover, picking and napari-spatialdata read it. ``overlay`` colours
+    the cells, ``outlines`` draws their borders. All three are None for a section without positions, and ``message``
+    says so. ``centroids_um`` is (n_cells, 2) x, y in µm, in table order.
+    """
+
+    viewer: Viewer
+    section: SpatialData
+    table: AnnData | None
+    images: list[Image] = field(default_factory=list)
+    cells: Labels | None = None
+    overlay: CellOverlay | None = None
+    outlines: CellOverlay | None = None
+    picker: CellPicker = field(default_factory=lambda: CellPicker(None, np.zeros(0, int), None))
+    centroids_um: NDArray[np.floating] | None = None
+    message: str = ""
+
+    def describe(self, row: int) -> str:
+        """A cell in a few words: id, class with confidence where predicted, tumour probability, counts."""
+        if self.table is None or row < 0:
+            return ""
+        obs = self.table.obs
+        words = [f"cell {obs[keys.CELL_ID].iat[row] if keys.CELL_ID in obs else self.table.obs_names[row]}"]
+        if keys.CLASS in obs:
+            name, sure = obs[keys.CLASS].iat[row], obs[keys.CONFIDENCE].iat[row] if keys.CONFIDENCE in obs else None
+            known = isinstance(name, str)
+            words.append(name + ("" if sure is None else f" {sure:.2f}") if known else keys.UNASSIGNED)
+        elif keys.CLUSTER in obs:
+            words.append(f"cluster {obs[keys.CLUSTER].iat[row]}")
+        if keys.TUMOUR in obs and np.isfinite(obs[keys.TUMOUR].iat[row]):
+            words.append(f"tumour {obs[keys.TUMOUR].iat[row]:.2f}")
+        if keys.N_COUNTS in obs:
+            words.append(f"{int(obs[keys.N_COUNTS].iat[row])} counts")
+        return " · ".join(words)
+
+    def all_layers(self) -> list[Layer]:
+        """Every layer of the section, bottom first."""
+        cell_layers = [self.overlay and self.overlay.layer, self.outlines and self.outlines.layer, self.cells]
+        return [*self.images, *(layer for layer in cell_layers if layer is not None)]
+
+    def remove(self) -> None:
+        """Take the layers out of the viewer; those the user removed already are skipped."""
+        for layer in self.all_layers():
+            if layer in self.viewer.layers:
+                self.viewer.layers.remove(layer)
+        self.images, self.cells, self.overlay, self.outlines = [], None, None, None
+
+    def fly_to(self, row: int, width_um: float = 120.0) -> None:
+        """Centre the view on a cell, about ``width_um`` µm wide. Without positions, nothing happens."""
+        if self.centroids_um is None or not np.isfinite(self.centroids_um[row]).all():
+            return
+        x, y = self.centroids_um[row]
+        self.viewer.camera.center = (0.0, float(y), float(x))
+        self.viewer.camera.zoom = max(self.viewer.camera.zoom, min(self.viewer.canvas.size) / width_um)
+
+
+def show_section(viewer: Viewer, section: SpatialData, prepared: PreparedSection | None = None) -> SectionLayers:
+    """Add the layers of a section to a viewer: DAPI, then cells. Call it from the GUI thread.
+
+    Parameters
+    ----------
+    viewer
+        Layers are added on top of what is there.
+    section
+        As :func:`stplm.read_section` returns it.
+    prepared
+        What :func:`stplm_napari.prepare.prepare_section` made in a thread; without it, it is made here and now.
+
+    Returns
+    -------
+    The layers. ``message`` says what is missing: masks, outlines, or positions altogether (then there is no cell layer).
+    """
+    prepared = prepare_section(section) if prepared is None else prepared
+    layers = SectionLayers(viewer, section, section.tables.get(keys.TABLE), message=prepared.message)
+    add_images(layers, prepared.channels)
+    if prepared.cells is not None:
+        add_cells(layers, prepared.cells)
+    if layers.all_layers():
+        viewer.scale_bar.visible = True
+        viewer.reset_view()
+    return layers
+
+
+def add_images(layers: SectionLayers, channels: Sequence[Channel]) -> None:
+    """Add image channels, the first one (DAPI) visible, the others ready to be switched on."""
+    from napari.layers import Image
+
+    for i, channel in enumerate(channels):
+        image = Image(
+            list(channel.levels) if len(channel.levels) > 1 else channel.levels[0],
+            multiscale=len(channel.levels) > 1,
+            name=channel.name,
+            colormap=_CHANNEL_MAPS[i % len(_CHANNEL_MAPS)],
+            contrast_limits=channel.contrast,
+            blending="translucent" if i == 0 else "additive",
+            visible=i == 0,
+            units=("um", "um"),
+            metadata=_spatialdata_metadata(layers, channel.element, None),
+            **channel.placement.napari(),
+        )
+        _stay_in_microns(image)
+        layers.images.append(layers.viewer.add_layer(image))
+
+
+def add_cells(layers: SectionLayers, cells: CellImage) -> None:
+    """Add colours, outlines and the (transparent, selected) label image of the cells."""
+    from napari.layers import Labels
+    from napari.utils.colormaps import DirectLabelColormap
+
+    viewer = layers.viewer
+    place = cells.placement.napari()
+    common = {
+        "levels": cells.levels,
+        "values": cells.values,
+        "scale_um": place["scale"],
+        "translate_um": place["translate"],
+        "affine": place["affine"],
+        "diameter_px": cells.diameter_px,
+    }
+    layers.centroids_um = cells.centroids_um
+    layers.picker = CellPicker(cells.levels[0], cells.values, cells.centroids_um, cells.placement.to_pixel)
+    layers.overlay = CellOverlay(name=COLOURS, **common)
+    layers.outlines = CellOverlay(name=OUTLINES, outline=1, **common)
+    layers.outlines.show_uniform(_OUTLINE_COLOUR)
+    layers.outlines.layer.opacity = 0.6
+    clear = np.zeros(4)
+    layers.cells = Labels(
+        list(cells.levels) if len(cells.levels) > 1 else cells.levels[0],
+        multiscale=len(cells.levels) > 1,
+        name=CELLS,
+        colormap=DirectLabelColormap(color_dict={None: clear, 0: clear}),
+        units=("um", "um"),
+        metadata=_spatialdata_metadata(layers, cells.element, cells.values),
+        **place,
+    )
+    layers.cells.editable = False
+    for layer in (layers.overlay.layer, layers.outlines.layer, layers.cells):
+        _stay_in_microns(layer)
+        _tell_about_cells(layer, layers)
+        viewer.add_layer(layer)
+    viewer.layers.selection.active = layers.cells
+
+
+def _tell_about_cells(layer: Layer, layers: SectionLayers) -> None:
+    """The status bar speaks of the cell under the mouse, whichever of our layers is selected."""
+    plain = layer.get_status
+
+    def get_status(_: Layer, position: Any = None, **options: Any) -> dict[str, str]:
+        status = plain(position, **options)
+        if position is not None and options.get("world"):
+            y, x = np.asarray(position)[-2:]
+            row = layers.picker.cell_at((x, y), reach_um=0)
+            words = layers.describe(row) or "no cell"
+            status["coordinates"] = f"[{x:.1f}, {y:.1f}] µm: {words}"
+            status["value"] = words
+        return status
+
+    layer.get_status = MethodType(get_status, layer)  # type: ignore[method-assign]
+
+
+def _stay_in_microns(layer: Layer) -> None:
+    """napari-spatialdata gives layers its own affine when a coordinate system is chosen; ours are in µm already."""
+    home = np.array(layer.affine.affine_matrix)
+
+    def restore() -> None:
+        if not np.allclose(layer.affine.affine_matrix, home):
+            layer.affine = home
+
+    layer.events.affine.connect(restore)
+
+
+def _spatialdata_metadata(
+    layers: SectionLayers, element: str | None, values: NDArray[np.integer] | None
+) -> dict[str, Any]:
+    """Metadata by which napari-spatialdata (0.5 to 0.7) recognises a layer of a SpatialData object.
+
+    Painted cells belong to no element of the section: they carry the table alone, with the label values as instances.
+    """
+    table = layers.table
+    annotated = values is not None and table is not None
+    if element is not None and table is not None:
+        adata = table if annotated and _annotates(table, element) else None
+    else:
+        adata = _table_of_painted(table, values) if annotated else None
+    attrs = {} if adata is None else adata.uns["spatialdata_attrs"]
+    metadata: dict[str, Any] = {
+        "adata": adata,
+        "name": element,
+        "region_key": attrs.get("region_key"),
+        "instance_key": attrs.get("instance_key"),
+        "table_names": [keys.TABLE] if adata is not None else None,
+        "_active_in_cs": {keys.MICRONS},
+        "_current_cs": keys.MICRONS,
+        "_columns_df": None,
+        "indices": [] if values is None else np.sort(values).tolist(),
+    }
+    if element is not None:
+        metadata["sdata"] = layers.section
+    return metadata
+
+
+def _annotates(table: AnnData, element: str) -> bool:
+    attrs = table.uns.get("spatialdata_attrs")
+    return attrs is not None and element in np.atleast_1d(attrs["region"])
+
+
+def _table_of_painted(table: AnnData | None, values: NDArray[np.integer] | None) -> AnnData | None:
+    """The table with the painted label values as instance ids; counts and embeddings are shared, not copied."""
+    import anndata
+
+    if table is None:
+        return None
+    obs = table.obs.assign(**{keys.LABEL_VALUE: values, keys.REGION: CELLS})
+    obs[keys.REGION] = obs[keys.REGION].astype("category")
+    attrs = {"region": CELLS, "region_key": keys.REGION, "instance_key": keys.LABEL_VALUE}
+    return anndata.AnnData(
+        X=table.X, obs=obs, var=table.var, obsm=dict(table.obsm), uns={**table.uns, "spatialdata_attrs": attrs}
+    )

@@ -1,0 +1,245 @@
+"""A section as plain arrays in µm, ready to be shown. Reads and computes; runs in a thread. No Qt, no napari."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stplm import keys
+from stplm.progress import Progress, no_progress
+from stplm_napari.pyramid import TileStore, in_memory
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+    from spatialdata import SpatialData
+
+_NO_POSITIONS = (
+    "This section has no cell positions, so there is no tissue to show. "
+    "Cells can still be embedded, classified and exported."
+)
+_MAX_PIXELS = 64_000_000
+"""Cells painted from outlines or centroids get at most this many pixels: 256 MB."""
+_FINEST_UM = 0.5
+"""Pixel size of painted cells where the budget allows."""
+_DAPI = ("dapi", "dna", "hoechst", "nuclei")
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a pixel grid lies in µm.
+
+    ``matrix`` is 3 × 3 from (x, y, 1) in pixels, where pixel i covers [i, i + 1), to (x, y, 1) in µm.
+    """
+
+    matrix: NDArray[np.floating] = field(default_factory=lambda: np.eye(3))
+
+    @property
+    def to_pixel(self) -> NDArray[np.floating]:
+        """3 × 3 from (x, y, 1) in µm to (column, row, 1), with pixel centres at whole numbers."""
+        shift = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1]])
+        return np.asarray(shift @ np.linalg.inv(self.matrix))
+
+    def napari(self) -> dict[str, Any]:
+        """``scale``, ``translate`` and ``affine`` of a napari layer, where pixel centres are at whole numbers."""
+        m = self.matrix
+        if np.allclose([m[0, 1], m[1, 0]], 0):
+            scale = (float(m[1, 1]), float(m[0, 0]))
+            return {
+                "scale": scale,
+                "translate": (float(m[1, 2]) + scale[0] / 2, float(m[0, 2]) + scale[1] / 2),
+                "affine": None,
+            }
+        swap = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1]])
+        return {"scale": (1.0, 1.0), "translate": (0.5, 0.5), "affine": swap @ m @ swap}
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One image channel: its levels (finest first), where it lies, and the intensities drawn black and white."""
+
+    name: str
+    levels: Sequence[Any]
+    placement: Placement
+    contrast: tuple[float, float]
+    element: str
+
+
+@dataclass(frozen=True)
+class CellImage:
+    """The cell label image and how it belongs to the rows of the cell table.
+
+    ``levels`` are 2-D integer images, finest first; ``values`` (n_cells,) the label of each row; ``element`` the
+    SpatialData element it comes from, or None where the cells were painted; ``note`` a sentence for the user, or "".
+    """
+
+    levels: Sequence[Any]
+    values: NDArray[np.int64]
+    placement: Placement
+    diameter_px: float
+    centroids_um: NDArray[np.floating] | None
+    element: str | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class PreparedSection:
+    """What :func:`prepare_section` found: channels (DAPI first), cells, and a sentence where something is missing."""
+
+    channels: Sequence[Channel]
+    cells: CellImage | None
+    message: str = ""
+
+
+def prepare_section(section: SpatialData, progress: Progress = no_progress) -> PreparedSection:
+    """Images and cells of a section, read as far as the first view needs. Call it outside the GUI thread."""
+    progress(0, 2)
+    channels = prepare_images(section)
+    progress(1, 2)
+    cells = prepare_cells(section)
+    progress(2, 2)
+    return PreparedSection(channels, cells, _NO_POSITIONS if cells is None else cells.note)
+
+
+def prepare_images(section: SpatialData) -> list[Channel]:
+    """All channels of the morphology image (or of the only image there is), DAPI first; [] without an image."""
+    images = section.images
+    name = keys.MORPHOLOGY if keys.MORPHOLOGY in images else next(iter(images), None)
+    if name is None:
+        return []
+    placement = placement_of(section, images[name])
+    if placement is None:
+        return []
+    levels = _levels(images[name])
+    axes, store = levels[0].dims, TileStore()
+    names = [str(c) for c in levels[0].coords["c"].values] if "c" in axes else [name]
+    names = ["DAPI"] if len(names) == 1 and (names[0] in ("0", name)) else names
+    channels = []
+    for i, channel in enumerate(names):
+        planes = [(level.isel(c=i) if "c" in axes else level).transpose("y", "x").data for level in levels]
+        planes = in_memory(_enough_levels(planes), store)
+        channels.append(Channel(channel, planes, placement, _contrast(planes[-1]), name))
+    return sorted(channels, key=lambda c: not c.name.lower().startswith(_DAPI))
+
+
+def prepare_cells(section: SpatialData) -> CellImage | None:
+    """The cell label image; painted from outlines or centroids where the section has none; None without positions."""
+    table = section.tables.get(keys.TABLE)
+    if table is None or table.n_obs == 0:
+        return None
+    centroids = np.asarray(table.obsm[keys.SPATIAL], float)[:, :2] if keys.SPATIAL in table.obsm else None
+    if keys.CELL_LABELS in section.labels and keys.LABEL_VALUE in table.obs:
+        element = section.labels[keys.CELL_LABELS]
+        placement = placement_of(section, element)
+        if placement is not None:
+            levels = in_memory(_enough_levels([level.data for level in _levels(element)]), TileStore())
+            values = table.obs[keys.LABEL_VALUE].to_numpy().astype(np.int64)
+            diameter = _diameter(levels, len(values))
+            return CellImage(levels, values, placement, diameter, centroids, keys.CELL_LABELS)
+    return _painted(section, table, centroids)
+
+
+def placement_of(section: SpatialData, element: Any) -> Placement | None:
+    """Where an element lies in µm; None when nothing says so."""
+    from spatialdata.transformations import get_transformation
+
+    found = get_transformation(element, get_all=True)
+    axes = ("x", "y")
+    if keys.MICRONS in found:
+        return Placement(np.asarray(found[keys.MICRONS].to_affine_matrix(axes, axes), float))
+    table = section.tables.get(keys.TABLE)
+    source = {} if table is None else table.uns.get(keys.UNS, {}).get(keys.UNS_SOURCE, {})
+    pixel_size = source.get("pixel_size")
+    if keys.PIXELS in found and pixel_size:
+        to_pixels = np.asarray(found[keys.PIXELS].to_affine_matrix(axes, axes), float)
+        return Placement(np.diag([float(pixel_size), float(pixel_size), 1.0]) @ to_pixels)
+    return None
+
+
+def _painted(section: SpatialData, table: AnnData, centroids: NDArray[np.floating] | None) -> CellImage | None:
+    from stplm.spatial.raster import default_radius, label_pyramid, rasterise_cells
+
+    outlines = _outlines(section, table)
+    if outlines is not None:
+        import shapely
+
+        bounds = shapely.bounds(outlines)
+        low, high = np.nanmin(bounds[:, :2], axis=0), np.nanmax(bounds[:, 2:], axis=0)
+        note = "The cells are drawn from their outlines: the section brings no cell masks."
+    elif centroids is not None and np.isfinite(centroids).all(axis=1).any():
+        radius = default_radius(centroids)
+        low, high = np.nanmin(centroids, axis=0) - radius, np.nanmax(centroids, axis=0) + radius
+        note = "The cells are drawn as discs around their centres: the section brings neither masks nor outlines."
+    else:
+        return None
+    pixel = max(_FINEST_UM, float(np.sqrt(np.prod(high - low) / _MAX_PIXELS)))
+    size = (int((high[1] - low[1]) / pixel) + 1, int((high[0] - low[0]) / pixel) + 1)
+    image = rasterise_cells(
+        None if outlines is not None else centroids,
+        polygons=outlines,
+        pixel_size=pixel,
+        shape=size,
+        origin=(float(low[0]), float(low[1])),
+    )
+    placement = Placement(np.array([[pixel, 0, low[0]], [0, pixel, low[1]], [0, 0, 1.0]]))
+    levels = [np.ascontiguousarray(level) for level in label_pyramid(image)]
+    values = np.arange(1, table.n_obs + 1, dtype=np.int64)
+    return CellImage(levels, values, placement, _diameter(levels, table.n_obs), centroids, None, note)
+
+
+def _outlines(section: SpatialData, table: AnnData) -> NDArray[np.object_] | None:
+    """Outlines in µm in table order, None for cells without one; None where the section has no outlines."""
+    if keys.CELL_BOUNDARIES not in section.shapes:
+        return None
+    shapes = section.shapes[keys.CELL_BOUNDARIES]
+    placement = placement_of(section, shapes)
+    if placement is None:
+        return None
+    from shapely.affinity import affine_transform
+
+    m = placement.matrix
+    coefficients = [m[0, 0], m[0, 1], m[1, 0], m[1, 1], m[0, 2], m[1, 2]]
+    in_um = (
+        shapes.geometry
+        if np.allclose(m, np.eye(3))
+        else shapes.geometry.map(lambda g: affine_transform(g, coefficients))
+    )
+    in_um = in_um[~in_um.index.duplicated()]
+    in_um.index = in_um.index.astype(str)
+    ids = table.obs[keys.CELL_ID].astype(str) if keys.CELL_ID in table.obs else table.obs_names
+    aligned = in_um.reindex(ids).to_numpy()
+    return aligned if any(g is not None for g in aligned) else None
+
+
+def _levels(element: Any) -> list[Any]:
+    """The DataArrays of a raster element, finest first."""
+    from xarray import DataTree
+
+    if isinstance(element, DataTree):
+        return [next(iter(scale.data_vars.values())) for scale in element.children.values()]
+    return [element]
+
+
+def _enough_levels(planes: list[Any]) -> list[Any]:
+    """A pyramid down to about a thousand pixels, by striding where the element has too few levels of its own."""
+    from stplm.spatial.raster import label_pyramid
+
+    return [*planes[:-1], *label_pyramid(planes[-1], min_size=1024)]
+
+
+def _contrast(plane: Any) -> tuple[float, float]:
+    """Percentiles of the coarsest level that make tissue stand out: bright debris must not darken it."""
+    values = np.asarray(plane)
+    values = values[values > 0] if (values > 0).any() else values
+    low, high = np.percentile(values, (2, 99.7))
+    return float(low), float(max(high, low + 1))
+
+
+def _diameter(levels: Sequence[Any], n_cells: int) -> float:
+    """Diameter of a typical cell in pixels of the finest level: labelled area by number of cells."""
+    coarse = np.asarray(levels[-1])
+    area = float((coarse > 0).mean()) * float(np.prod(levels[0].shape))
+    return float(np.sqrt(max(area, 1.0) / max(n_cells, 1)))
