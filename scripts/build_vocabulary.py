@@ -22,6 +22,7 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parents[1]
 VOCABULARY = ROOT / "resources" / "vocabulary"
 PANELS = ROOT / "resources" / "panels"
+MEDIANS = ROOT / "resources" / "medians"
 BREAST_313 = "hBreast313"
 """The 280 genes of the breast panel and the 33 add-on genes of 10x Genomics' public breast cancer section."""
 
@@ -89,14 +90,29 @@ def gene_table(data: Path, panels: dict[str, dict[str, str]], new: dict[str, str
     return table
 
 
+def write_median_tables(data: Path) -> None:
+    """STPLM's figures for lung and colon as they are; ours for breast, without cells that scores are made on."""
+    from stplm.tokens.medians import compute_medians, write_medians
+
+    reference = pd.read_csv(data / "stplm_reference" / "gene_medians.csv").set_index("ensembl_id")
+    for tissue in ("lung", "colon"):
+        reference[tissue].rename("median").to_csv(MEDIANS / f"{tissue}.csv", lineterminator="\n")
+    section = ad.read_h5ad(data / "xenium_breast_34k" / "rep1_34451.h5ad")
+    scored = section.obs["in_17k_region"].astype(bool) | section.obs["in_small_labelled_region"].astype(bool)
+    write_medians(compute_medians([section[~scored.to_numpy()]]), MEDIANS / "breast.csv")
+    print(f"breast medians from {int((~scored).sum())} cells")
+
+
 def main(data: Path, new: Path, old: Path) -> None:
     VOCABULARY.mkdir(parents=True, exist_ok=True)
     PANELS.mkdir(parents=True, exist_ok=True)
+    MEDIANS.mkdir(parents=True, exist_ok=True)
     panels, genes = read_panels(data)
     panels.to_csv(PANELS / "panels.csv", index=False, lineterminator="\n")
     table = gene_table(data, genes, read_gencode(new), read_gencode(old))
     table.to_csv(VOCABULARY / "genes.csv", index=False, lineterminator="\n")
     print(f"{len(table)} genes, {int(np.sum(table['panels'] != ''))} of them in {len(panels)} panels")
+    write_median_tables(data)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,8 @@ def gene_ids(table: AnnData) -> np.ndarray:
     """Ensembl id of each gene of a table, "" where it is not known.
 
     ``var["ensembl_id"]`` is taken where it is there (ids outside the vocabulary are kept, without version); blanks in
-    it, and tables without it, are matched by the var index.
+    it, and tables without it, are matched by the var index; where two names match one id, the gene's present symbol
+    gets it, else the first.
 
     Returns
     -------
@@ -102,7 +103,7 @@ def gene_ids(table: AnnData) -> np.ndarray:
     blank = ids == ""
     species = guess_species([*given[blank], *names[blank]])
     if blank.any() and species == "human":
-        ids[blank] = match_genes(names[blank])
+        ids[blank] = _unclaimed(match_genes(names[blank]), names[blank], ids[~blank])
     if not len(ids) or not known_ensembl_ids().intersection(ids.tolist()):
         raise GeneError(
             "No gene of this table is a human gene that STPLM knows.",
@@ -112,6 +113,18 @@ def gene_ids(table: AnnData) -> np.ndarray:
             mend="STPLM reads human sections only; if this is one, put Ensembl ids in var['ensembl_id'].",
         )
     return ids
+
+
+def _unclaimed(matched: np.ndarray, names: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """Matched ids without repeats: a present symbol goes before an alias, what was given before both."""
+    present = np.array([_names().symbol_of_id.get(gene) == name for gene, name in zip(matched, names, strict=True)])
+    claimed = set(taken.tolist())
+    result = np.zeros_like(matched)
+    for row in np.argsort(~present, kind="stable"):
+        if matched[row] and matched[row] not in claimed:
+            claimed.add(matched[row])
+            result[row] = matched[row]
+    return result
 
 
 def _found(given: np.ndarray, species: str) -> str:
@@ -166,7 +179,7 @@ def load_vocabulary(name: str = "stplm") -> Vocabulary:
 
     Raises GeneError for another name.
     """
-    table = _genes()
+    table = gene_records()
     if name == "stplm":
         ids = {gene: row + 4 for row, gene in enumerate(table["ensembl_id"])}
         return Vocabulary(name, ids, {PAD: 0, MASK: 1, CLS: 2, EOS: 3})
@@ -186,14 +199,15 @@ class _Names:
 
 
 @functools.cache
-def _genes() -> pd.DataFrame:
+def gene_records() -> pd.DataFrame:
+    """The shipped gene table (read only): ensembl_id, symbol, aliases, panels, reference_token; in token order."""
     path = resource("vocabulary/genes.csv")
     return pd.read_csv(path, dtype={"reference_token": "int32"}, keep_default_na=False)
 
 
 @functools.cache
 def _names() -> _Names:
-    table = _genes()
+    table = gene_records()
     # Genes of a panel come first in the table, so where two ids share a symbol the panel's one is kept.
     by_symbol: dict[str, str] = {}
     for gene, symbol in zip(table["ensembl_id"], table["symbol"], strict=True):
