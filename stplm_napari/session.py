@@ -1,0 +1,309 @@
+"""What is open in a viewer: section, classes and labels, embedding, prediction, colours. Says what changed. No Qt.
+
+The session is changed by the GUI thread only. Tasks work on snapshots; their results come back with the
+:class:`Revision` they were made from, and those that no longer fit are dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from psygnal import Signal
+
+from stplm import keys
+from stplm.errors import LabelError, SectionError, StplmError
+from stplm.palette import class_colours, is_tumour_name
+from stplm_napari.annotations import Annotations
+from stplm_napari.changes import CellClass, Change
+from stplm_napari.journal import Journal, journal_path
+from stplm_napari.results import Result
+from stplm_napari.steps import Step
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+CELLS, CLUSTER, CLASS, TUMOUR, CONFIDENCE = "cells", "cluster", "class", "tumour", "confidence"
+"""What the tissue can be coloured by."""
+START_CLASSES = ("Tumour", "Epithelial", "Stromal", "T cell", "B cell", "Macrophage", "Endothelial")
+"""What the class list holds in a section that nobody has labelled."""
+
+
+@dataclass(frozen=True)
+class Revision:
+    """Counts what has changed since the session began; a result remembers the revision it was made from."""
+
+    section: int = 0
+    embedding: int = 0
+    classes: int = 0
+    labels: int = 0
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Where the classes on the tissue come from."""
+
+    source: str
+    """In the user's words, e.g. "12 of your labels"."""
+    n_labels: int
+    model: str
+    at: str
+    """Local time, HH:MM."""
+    revision: Revision
+
+
+@dataclass(frozen=True)
+class Colouring:
+    """How the cells are coloured: by what, below which confidence grey, which classes hidden or faint."""
+
+    by: str = CELLS
+    unsure_below: float = 0.0
+    hidden: frozenset[str] = frozenset()
+    opacity: Mapping[str, float] = field(default_factory=dict)
+
+
+class Session:
+    """The state of one viewer; :meth:`of` finds it."""
+
+    section_opened = Signal()
+    embedded = Signal()
+    labels_changed = Signal(Change)
+    """Labels or classes changed; classes_changed follows where the registry did."""
+    classes_changed = Signal()
+    predicted = Signal()
+    colouring_changed = Signal()
+    active_class_changed = Signal(str)
+    failed = Signal(StplmError)
+
+    _of: ClassVar[WeakKeyDictionary[Any, Session]] = WeakKeyDictionary()
+
+    def __init__(self) -> None:
+        self.section: Any = None
+        self.path: Path | None = None
+        self.annotations = Annotations(classes=start_classes())
+        self.classifier: Any = None
+        self.prediction: Prediction | None = None
+        self.revision = Revision()
+        self.colouring = Colouring()
+        self.active_class = ""
+        self.steps: list[Step] = []
+        self._table: AnnData | None = None
+
+    @classmethod
+    def of(cls, viewer: Any) -> Session:
+        """The session of a viewer; the same one each time, gone with the viewer."""
+        viewer = getattr(viewer, "__wrapped__", viewer)  # napari hands plugins a proxy
+        return cls._of.setdefault(viewer, cls())
+
+    # --- what is there ---
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a section is open."""
+        return self._table is not None
+
+    @property
+    def table(self) -> AnnData:
+        """The cells of the open section. Raises SectionError when none is open."""
+        if self._table is None:
+            raise SectionError("No section is open.", mend="Open a section in the Section dock.")
+        return self._table
+
+    @property
+    def qc(self) -> Mapping[str, Any]:
+        """What was counted while reading, see ``stplm.cell_table``; {} when nothing is open."""
+        return {} if self._table is None else self._table.uns.get(keys.UNS, {}).get(keys.UNS_QC, {})
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the cells have an embedding."""
+        return self._table is not None and keys.X_STPLM in self._table.obsm
+
+    @property
+    def is_predicted(self) -> bool:
+        """Whether the cells have predicted classes."""
+        return self._table is not None and keys.CLASS in self._table.obs
+
+    @property
+    def model(self) -> str:
+        """Name of the model that the embedding comes from; "" when there is none."""
+        if self._table is None:
+            return ""
+        return str(self._table.uns.get(keys.UNS, {}).get(keys.UNS_EMBEDDING, {}).get("model", ""))
+
+    @property
+    def classes(self) -> tuple[CellClass, ...]:
+        """The user's classes, then those that only a prediction brought (from a column or from profiles)."""
+        own = self.annotations.classes
+        names = {c.name for c in own}
+        extra = [str(n) for n in self.predicted_classes if n not in names]
+        taken = {c.colour.upper() for c in own}
+        fresh = [c for c in class_colours([f"{i}" for i in range(len(own) + len(extra))]).values() if c not in taken]
+        wanted = class_colours(extra)
+        extras = []
+        for name in extra:
+            colour = wanted[name] if is_tumour_name(name) and wanted[name] not in taken else fresh.pop(0)
+            extras.append(CellClass(name, colour, "", name in self._tumour_classes()))
+        return (*own, *extras)
+
+    @property
+    def predicted_classes(self) -> Sequence[str]:
+        """Names of the classes of the prediction; () when there is none."""
+        return tuple(self.table.obs[keys.CLASS].cat.categories) if self.is_predicted else ()
+
+    def predicted_counts(self) -> dict[str, int]:
+        """Cells per predicted class."""
+        return dict(self.table.obs[keys.CLASS].value_counts()) if self.is_predicted else {}
+
+    @property
+    def outdated(self) -> str:
+        """Why the prediction no longer fits what is open; "" while it does."""
+        made = self.prediction.revision if self.prediction else None
+        if made is None or not self.is_predicted:
+            return ""
+        if made.embedding != self.revision.embedding:
+            return "the cells were embedded again since"
+        if made.classes != self.revision.classes:
+            return "the classes changed since"
+        if made.labels != self.revision.labels:
+            return "labels changed since"
+        return ""
+
+    # --- what happens ---
+
+    def open(self, section: Any, table: AnnData, *, path: str | Path | None = None, keep_labels: bool = True) -> None:
+        """Take a section and its cell table; its labels are restored from the journal of ``path``."""
+        journal = None
+        if path is not None and keep_labels:
+            journal = Journal(journal_path(path), {"section": Path(path).name})
+        self.section, self._table, self.path = section, table, None if path is None else Path(path)
+        self.annotations = Annotations(map(str, table.obs_names), journal, start_classes())
+        self.annotations.changed.connect(self._on_change)
+        self.annotations.save_failed.connect(self.failed.emit)
+        self.classifier, self.prediction = None, None
+        self.revision = Revision(section=self.revision.section + 1)
+        self.colouring = Colouring(by=CLASS if self.is_predicted else CLUSTER if self._has_clusters() else CELLS)
+        self.active_class = self.annotations.classes[0].name if self.annotations.classes else ""
+        self.steps = [Step("open", {"path": str(path)})] if path is not None else []
+        self.section_opened.emit()
+
+    def label(self, cells: Iterable[str], name: str | None = None) -> None:
+        """Label cells, with the active class by default; a class that only the prediction had becomes the user's."""
+        name = self.active_class if name is None else name
+        if not name:
+            raise LabelError("No class is chosen.", mend="Choose a class in the list, or add one (+).")
+        self.adopt(name)
+        self.annotations.set_labels(cells, name)
+
+    def adopt(self, name: str) -> None:
+        """Make a class that only the prediction has one of the user's own."""
+        if self.annotations.get(name) is None and name in self.predicted_classes:
+            found = next(c for c in self.classes if c.name == name)
+            self.annotations.add_class(name, colour=found.colour, tumour=found.tumour)
+
+    def choose_class(self, name: str) -> None:
+        """Make a class the one that clicks give."""
+        if name != self.active_class and any(c.name == name for c in self.classes):
+            self.active_class = name
+            self.active_class_changed.emit(name)
+
+    def put_embedding(self, result: Result, made_from: Revision, step: Step) -> bool:
+        """Take an embedding; False when it was made from another section and is dropped."""
+        if made_from.section != self.revision.section:
+            return False
+        result.put_into(self.table)
+        self.revision = replace(self.revision, embedding=self.revision.embedding + 1)
+        self.record(step)
+        self.embedded.emit()
+        if not self.is_predicted:
+            self.colour(by=CLUSTER if self._has_clusters() else CELLS)
+        return True
+
+    def put_prediction(self, result: Result, classifier: Any, prediction: Prediction, step: Step) -> bool:
+        """Take a prediction; False when it is dropped because section, embedding or classes have changed since.
+
+        One made from slightly older labels is taken: while a user clicks faster than a large section can be called,
+        the tissue follows some clicks behind instead of not at all, and :attr:`outdated` says so.
+        """
+        made, now = prediction.revision, self.revision
+        if (made.section, made.embedding, made.classes) != (now.section, now.embedding, now.classes):
+            return False
+        first = not self.is_predicted
+        result.put_into(self.table)
+        self.classifier, self.prediction = classifier, prediction
+        self.record(step)
+        self.predicted.emit()
+        if first or self.colouring.by in (CELLS, CLUSTER):
+            self.colour(by=CLASS)
+        return True
+
+    def colour(self, **what: Any) -> None:
+        """Change any of ``by``, ``unsure_below``, ``hidden``, ``opacity`` of the colouring."""
+        new = replace(self.colouring, **what)
+        if new != self.colouring:
+            self.colouring = new
+            self.colouring_changed.emit()
+
+    def record(self, step: Step) -> None:
+        """Remember a step that was run; a repeated fit replaces the one before."""
+        if self.steps and step.name == "classify" == self.steps[-1].name:
+            self.steps.pop()
+        self.steps.append(step)
+
+    def tumour_classes(self) -> list[str]:
+        """Names of the classes flagged as tumour."""
+        return [c.name for c in self.classes if c.tumour]
+
+    # --- inside ---
+
+    def _has_clusters(self) -> bool:
+        return self._table is not None and keys.CLUSTER in self._table.obs
+
+    def _tumour_classes(self) -> Sequence[str]:
+        about = self.table.uns.get(keys.UNS, {}).get(keys.UNS_PREDICTION, {})
+        given = about.get("tumour_classes")
+        return [str(n) for n in (filter(is_tumour_name, self.predicted_classes) if given is None else given)]
+
+    def _on_change(self, change: Change) -> None:
+        before, after = change.classes
+        matters = self._matters(change)
+        now = self.revision
+        self.revision = replace(now, labels=now.labels + bool(change.labels), classes=now.classes + matters)
+        if change.renamed and matters:
+            self._rename_predicted(*change.renamed)
+        if self.active_class not in {c.name for c in self.classes}:
+            self.active_class = change.renamed[1] if change.renamed else (after[0].name if after else "")
+            self.active_class_changed.emit(self.active_class)
+        self.labels_changed.emit(change)
+        if before != after:
+            self.classes_changed.emit()
+
+    def _matters(self, change: Change) -> bool:
+        """Whether a change of the registry touches what was or is being predicted; a new, empty class does not."""
+        before, after = ({(c.name, c.tumour) for c in classes} for classes in change.classes)
+        used = {*self.predicted_classes, *self.annotations.counts()}
+        used |= {label.name for pair in change.labels.values() for label in pair if label is not None}
+        return any(name in used for name, _ in before - after)
+
+    def _rename_predicted(self, old: str, new: str) -> None:
+        """A class that is renamed keeps its cells: the prediction follows, and is no older for it."""
+        if old not in self.predicted_classes or new in self.predicted_classes:
+            return
+        if self.prediction is not None and self.prediction.revision.classes == self.revision.classes - 1:
+            follows = replace(self.prediction.revision, classes=self.revision.classes)
+            self.prediction = replace(self.prediction, revision=follows)
+        self.table.obs[keys.CLASS] = self.table.obs[keys.CLASS].cat.rename_categories({old: new})
+        about = self.table.uns.get(keys.UNS, {}).get(keys.UNS_PREDICTION, {})
+        for entry in ("classes", "tumour_classes"):
+            if entry in about:
+                about[entry] = [new if str(n) == old else str(n) for n in np.asarray(about[entry]).tolist()]
+
+
+def start_classes() -> tuple[CellClass, ...]:
+    """The classes of a section that nobody has labelled, with keys 1 to 7."""
+    colours = class_colours(START_CLASSES)
+    return tuple(CellClass(n, colours[n], str(i), is_tumour_name(n)) for i, n in enumerate(START_CLASSES, 1))

@@ -1,0 +1,116 @@
+"""What the steps of a session do to a cell table: thin calls of the engine, the same for the window and for scripts.
+
+Each function takes a table that it may write to (see :func:`stplm_napari.results.snapshot`) and a step's parameters.
+No Qt; torch is imported only where the engine needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from stplm.errors import LabelError
+from stplm.progress import Progress, no_progress
+from stplm_napari.process import WorkerProcess
+from stplm_napari.results import Result
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+FROM_LABELS, FROM_COLUMN, FROM_PROFILES = "labels", "column", "profiles"
+_TABLE = "table.h5ad"
+
+
+def embed(table: AnnData, params: Mapping[str, Any], progress: Progress = no_progress) -> None:
+    """Embed every cell. ``params``: model, device, adapt, seed, as ``stplm.embed`` takes them."""
+    import stplm
+
+    stplm.embed(table, **params, progress=progress)
+
+
+def embed_in_worker(
+    table: AnnData, params: Mapping[str, Any], folder: Path, worker: WorkerProcess, progress: Progress = no_progress
+) -> Result:
+    """:func:`embed` in the worker process; the table stays as it is. Files go to ``folder``."""
+    table.write_h5ad(folder / _TABLE)
+    worker.call("stplm_napari.tasks:embed_in_folder", folder, params, progress)
+    return Result.load(folder)
+
+
+def embed_in_folder(folder: Path, params: Mapping[str, Any], progress: Progress) -> None:
+    """What the worker does for :func:`embed_in_worker`."""
+    import anndata
+
+    table = anndata.read_h5ad(folder / _TABLE)
+    embed(table, params, progress)
+    Result.embedding_of(table).save(folder)
+
+
+def import_torch(folder: Path, params: Mapping[str, Any], progress: Progress) -> None:
+    """Let the worker do its slow imports before the user asks for anything."""
+    import stplm
+
+    getattr(stplm, "embed")  # noqa: B009  (loads the module and torch)
+
+
+def labels_for(table: AnnData, params: Mapping[str, Any]) -> pd.Series:
+    """Class names by cell id, from where ``params["source"]`` says; the user's own labels always go first.
+
+    ``labels``: the user's alone. ``column``: the obs column ``params["column"]``. ``profiles``: a few confident cells
+    per type (``params["per_class"]``) found by the reference profiles ``params["profiles"]``. With each,
+    ``params["labels"]`` is ``{class: [cell ids]}``. Raises LabelError.
+    """
+    own = pd.Series({cell: name for name, cells in params["labels"].items() for cell in cells}, dtype=object)
+    source = params["source"]
+    if source == FROM_LABELS:
+        return own
+    if source == FROM_COLUMN:
+        base = _column(table, params["column"])
+    elif source == FROM_PROFILES:
+        base = _seeds(table, params["profiles"], params["per_class"], params.get("seed", 0))
+    else:
+        raise LabelError(f"Labels cannot come from {source!r}.", expected="labels, column or profiles")
+    base[own.index] = own
+    return base
+
+
+def _column(table: AnnData, name: str) -> pd.Series:
+    if name not in table.obs:
+        raise LabelError(f"The section has no column {name!r}.", expected=", ".join(label_columns(table)) or None)
+    values = [None if pd.isna(v) or not str(v).strip() else str(v) for v in table.obs[name]]
+    return pd.Series(values, index=table.obs_names, dtype=object)
+
+
+def _seeds(table: AnnData, profiles: str, per_class: int, seed: int) -> pd.Series:
+    import stplm
+
+    return stplm.seed_labels(table, profiles=profiles, per_class=per_class, seed=seed).astype(object).copy()
+
+
+def classify(table: AnnData, params: Mapping[str, Any]) -> tuple[Any, pd.Series]:
+    """Learn from the labels and call every cell. Returns the classifier and the labels it learnt from.
+
+    ``params``: ``source`` and what :func:`labels_for` needs with it, ``tumour_classes`` (None: by name), ``seed``.
+    """
+    import stplm
+
+    labels = labels_for(table, params)
+    classifier = stplm.fit_classifier(
+        table, labels, tumour_classes=params.get("tumour_classes"), seed=params.get("seed", 0)
+    )
+    stplm.predict(table, classifier)
+    return classifier, labels[labels.notna()]
+
+
+def label_columns(table: AnnData, most: int = 100) -> list[str]:
+    """Columns of obs that can be class names: text or categories, 2 to ``most`` different values; ours left out."""
+    names = []
+    for name, column in table.obs.items():
+        if str(name).startswith("stplm_") or name in ("cell_id", "region") or column.dtype.kind in "bifcmM":
+            continue
+        if 2 <= column.nunique() <= most:
+            names.append(str(name))
+    return names
