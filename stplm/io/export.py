@@ -37,8 +37,11 @@ ENDINGS: dict[str, tuple[str, ...]] = {
 }
 """Format -> the endings its files may have, the usual one first."""
 _OTHER_ENDINGS = frozenset(
-    ".csv .tsv .txt .json .geojson .h5ad .h5 .hdf5 .zarr .loom .parquet .xlsx .xls .zip .gz .png .svg .pdf .html "
-    ".tif .tiff .xml .rds .xenium".split()
+    (
+        *(".csv", ".tsv", ".txt", ".xlsx", ".xls", ".parquet", ".json", ".geojson", ".xml", ".html"),
+        *(".h5ad", ".h5", ".hdf5", ".zarr", ".loom", ".rds", ".xenium", ".zip", ".gz"),
+        *(".png", ".svg", ".pdf", ".tif", ".tiff"),
+    )
 )
 
 

@@ -34,7 +34,7 @@ def pixel_size_of(table: AnnData) -> float | None:
     return None if size is None else float(size)
 
 
-def affine_to_microns(element: Any, table: AnnData | None = None) -> NDArray[np.float64] | None:
+def affine_to_microns(element: Any, table: AnnData | None = None) -> NDArray[np.floating] | None:
     """The (3, 3) matrix from an element's own coordinates to µm; None where nothing says how large a pixel is."""
     from spatialdata.transformations import get_transformation
 
@@ -45,11 +45,12 @@ def affine_to_microns(element: Any, table: AnnData | None = None) -> NDArray[np.
     size = None if table is None else pixel_size_of(table)
     if size is None or keys.PIXELS not in known:
         return None
-    matrix = np.asarray(known[keys.PIXELS].to_affine_matrix(input_axes=axes, output_axes=axes))
-    return np.asarray(np.diag([size, size, 1.0]) @ matrix, dtype=np.float64)
+    matrix = np.array(known[keys.PIXELS].to_affine_matrix(input_axes=axes, output_axes=axes))
+    matrix[:2] *= size
+    return matrix
 
 
-def pixels_a_micron(section: Any, table: AnnData) -> NDArray[np.float64]:
+def pixels_a_micron(section: Any, table: AnnData) -> NDArray[np.floating]:
     """The (3, 3) matrix from µm to full-resolution image pixels.
 
     Raises

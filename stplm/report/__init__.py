@@ -1,0 +1,1 @@
+"""Plots of the tissue, tables, and the one-page HTML summary."""

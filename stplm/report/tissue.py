@@ -1,0 +1,280 @@
+"""The tissue as a figure: cells coloured by class, call, probability or gene over the nuclear stain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stplm import keys
+from stplm.errors import ExportError
+from stplm.io.groups import as_table
+from stplm.io.staged import staged_file
+from stplm.report.canvas import Field, edges, field_of, paint_cells, stain
+from stplm.report.colouring import TUMOUR_CALL, Colouring, colour_cells
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from spatialdata import SpatialData
+
+__all__ = ["TUMOUR_CALL", "plot_tissue", "section_name"]
+
+ENDINGS = (".png", ".svg", ".pdf")
+_WIDTH_IN = 7.2
+_MAX_HEIGHT_IN = 7.0
+_MARGIN_IN = 0.12
+_ROW_IN = 0.185
+_TIGHT_ROW_IN = 0.135
+"""Rows of a long legend come closer, down to this, before the figure grows."""
+_FONT = 8.0
+_CHAR_IN = 0.058
+"""Width of a character of the legend, on the broad side, so that nothing is cut off."""
+_LONGEST_NAME = 26
+_OUTLINE_FROM_PX = 7.0
+"""Narrower cells would be all outline."""
+_NUCLEUS_LIGHT = 0.5
+_RC: Any = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "svg.fonttype": "none",
+    "svg.hashsalt": "stplm",
+    "pdf.fonttype": 42,
+}
+
+
+def plot_tissue(
+    section_or_table: SpatialData | AnnData,
+    colour: str = keys.CLASS,
+    path: str | Path | None = None,
+    *,
+    title: str | None = None,
+    colours: Mapping[str, str] | None = None,
+    image: bool = True,
+    outlines: bool | None = None,
+    opacity: float = 1.0,
+    scale_bar_um: float | None = None,
+    region: tuple[float, float, float, float] | None = None,
+    dpi: int = 300,
+) -> Figure:
+    """Draw the tissue with a legend and a scale bar, for a paper or a report.
+
+    Cells are the areas of the label image, else their outlines, else dots. Colours are those of the legend, the map
+    and the exports; measurements use viridis, which is even to the eye and safe for any colour vision.
+
+    Parameters
+    ----------
+    section_or_table
+        The section, or its cell table alone (dots, no stain).
+    colour
+        Column of ``obs``, a gene symbol, or ``"tumour_call"`` (the tumour probability cut at 0.5).
+    path
+        Also save as ``.png``, ``.svg`` or ``.pdf``; the last two keep text as text.
+    title
+        By default the section's name.
+    colours
+        ``{class: "#RRGGBB"}``, e.g. the user's class registry.
+    image
+        Whether to show the nuclear stain below the cells.
+    outlines
+        Whether to draw the cells' borders; by default where cells are wide enough to see them.
+    opacity
+        Of the cells' colour over the stain, 0 to 1. At 1 nuclei still show, as lighter spots in their cells.
+    scale_bar_um
+        Length of the scale bar in µm; by default a round length near a fifth of the width.
+    region
+        (x0, y0, x1, y1) in µm to show; by default all.
+    dpi
+        Pixels an inch; the figure is 7.2 inches wide.
+
+    Returns
+    -------
+    A matplotlib Figure of its own (no pyplot state).
+
+    Raises
+    ------
+    ExportError
+        Nothing predicted yet, an unknown column, no positions, or a file that cannot be written.
+    """
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if path is not None and Path(path).suffix.lower() not in ENDINGS:
+        raise ExportError("Unknown kind of picture.", where=path, expected="a name ending in " + ", ".join(ENDINGS))
+    table = as_table(section_or_table)
+    section = None if section_or_table is table else section_or_table
+    colouring = colour_cells(table, colour, colours)
+    side = _legend_width(colouring)
+    room = _WIDTH_IN - side - 3 * _MARGIN_IN
+    probe = field_of(section, table, 1000, region)
+    scale = min(room / probe.width, _MAX_HEIGHT_IN / probe.height)
+    width, height = probe.width * scale, probe.height * scale
+    field = field_of(section, table, max(64, round(max(width, height) * dpi)), region)
+    picture = _compose(section, table, field, colouring, image=image, outlines=outlines, opacity=opacity)
+
+    with rc_context(_RC):
+        head, foot = 0.32, 0.28
+        row = _row_height(colouring, height)
+        body = max(height, _legend_height(colouring, row))
+        total_w, total_h = width + side + 3 * _MARGIN_IN, body + head + foot
+        figure = Figure(figsize=(total_w, total_h), dpi=dpi, facecolor="white")
+        FigureCanvasAgg(figure)
+        axes = figure.add_axes(
+            (_MARGIN_IN / total_w, (total_h - head - height) / total_h, width / total_w, height / total_h)
+        )
+        axes.imshow(picture, interpolation="none", aspect="auto", extent=(0, field.width, field.height, 0))
+        axes.set_axis_off()
+        axes.set_autoscale_on(False)
+        _scale_bar(axes, field, field.width / width, scale_bar_um)
+        figure.text(
+            _MARGIN_IN / total_w,
+            1 - 0.5 * head / total_h,
+            _shorten(section_name(table) if title is None else title, int(total_w / 0.085)),
+            fontsize=10,
+            fontweight="bold",
+            va="center",
+        )
+        left = (width + 2 * _MARGIN_IN) / total_w
+        legend = figure.add_axes((left, foot / total_h, side / total_w, body / total_h))
+        _draw_legend(legend, colouring, side, body, row)
+        if path is not None:
+            _save(figure, Path(path), dpi)
+    return figure
+
+
+def section_name(table: AnnData) -> str:
+    """What to call the section: the name its reader noted, else that of its file or folder."""
+    source = table.uns.get(keys.UNS, {}).get(keys.UNS_SOURCE, {})
+    for name in ("name", "region_name"):
+        if source.get(name):
+            return str(source[name])
+    return Path(str(source["path"])).name if source.get("path") else "Section"
+
+
+def _save(figure: Figure, path: Path, dpi: int) -> None:
+    # Without dates, the same section gives the same bytes.
+    undated: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    with staged_file(path) as part:
+        figure.savefig(part, dpi=dpi, metadata=undated.get(path.suffix.lower()))
+
+
+def _compose(
+    section: Any,
+    table: AnnData,
+    field: Field,
+    colouring: Colouring,
+    *,
+    image: bool,
+    outlines: bool | None,
+    opacity: float,
+) -> NDArray[np.uint8]:
+    """(rows, columns, 3): the colours over the stain, or over white where there is none."""
+    cells = paint_cells(section, table, field)
+    grey = stain(section, table, field) if image else None
+    shown = cells >= 0
+    if grey is None:
+        picture = np.ones((*field.shape, 3), dtype=np.float32)
+        opacity = 1.0
+    else:
+        picture = np.repeat(grey[..., None], 3, axis=2)
+    colours = colouring.rgb[cells[shown]]
+    if grey is not None:
+        # Brighter where the stain is, never darker: the body of a cell has just the colour of the legend.
+        colours += _NUCLEUS_LIGHT * grey[shown][:, None] * (1 - colours)
+    picture[shown] = (1 - opacity) * picture[shown] + opacity * colours
+    if outlines is None:
+        there = np.count_nonzero(np.bincount(cells[shown], minlength=1))
+        outlines = bool(there) and float(np.sqrt(shown.sum() / there)) >= _OUTLINE_FROM_PX
+    if outlines:
+        picture[edges(cells)] *= 0.3
+    return np.round(picture * 255).astype(np.uint8)
+
+
+def _scale_bar(axes: Axes, field: Field, inch: float, length: float | None) -> None:
+    """Below the picture, where it hides no cell; ``inch`` is how many µm an inch of the figure shows."""
+    if length is None:
+        rough = field.width / 5
+        power = 10 ** np.floor(np.log10(rough))
+        length = float(power * max(step for step in (1, 2, 5) if step * power <= rough))
+    y = field.height + 0.12 * inch
+    axes.plot((0, length), (y, y), color="black", linewidth=2.2, solid_capstyle="butt", clip_on=False)
+    text = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
+    axes.text(length + 0.07 * inch, y, text, fontsize=_FONT, ha="left", va="center_baseline")
+
+
+def _shorten(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+
+
+def _legend_width(colouring: Colouring) -> float:
+    names = [_shorten(name, _LONGEST_NAME) for name, _, _ in colouring.entries]
+    widest = max((len(name) for name in names), default=0) * _CHAR_IN
+    # swatch, name, count and share
+    table = 0.22 + widest + 1.05 if names else 0.0
+    texts = [len(line) * _CHAR_IN for line in colouring.notes] + [len(colouring.title) * _CHAR_IN * 1.15]
+    return float(min(3.2, max(1.5, table, *texts) + 0.05))
+
+
+def _legend_height(colouring: Colouring, row: float) -> float:
+    rows = len(colouring.entries) + len(colouring.notes) + (0.5 if colouring.notes else 0)
+    return 0.3 + rows * row + (1.9 if colouring.limits else 0.0)
+
+
+def _row_height(colouring: Colouring, room: float) -> float:
+    """The usual height of a legend row, or less where that makes the legend as tall as the tissue."""
+    excess = _legend_height(colouring, _ROW_IN) - room
+    rows = max(1, len(colouring.entries) + len(colouring.notes))
+    return float(np.clip(_ROW_IN - excess / rows, _TIGHT_ROW_IN, _ROW_IN))
+
+
+def _draw_legend(axes: Axes, colouring: Colouring, width: float, height: float, row: float) -> None:
+    """Coordinates are inches, from the upper left."""
+    from matplotlib.patches import Rectangle
+
+    font = _FONT * (0.5 + 0.5 * row / _ROW_IN)
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    axes.set_axis_off()
+    axes.text(0, 0.02, colouring.title, fontsize=_FONT + 1, fontweight="bold", va="top")
+    y = 0.3
+    if colouring.limits is not None:
+        y = _draw_colour_bar(axes, colouring, y, width, height)
+    total = len(colouring.rgb)
+    for name, colour, count in colouring.entries:
+        middle = y + row / 2
+        box = (0, middle - 0.3 * row)
+        axes.add_patch(Rectangle(box, 0.13, 0.6 * row, facecolor=colour, edgecolor="#333333", linewidth=0.4))
+        axes.text(0.2, middle, _shorten(name, _LONGEST_NAME), fontsize=font, va="center_baseline")
+        axes.text(width - 0.46, middle, f"{count:,}", fontsize=font, va="center_baseline", ha="right")
+        share = f"{count / max(1, total):.1%}"
+        axes.text(width, middle, share, fontsize=font - 0.5, va="center_baseline", ha="right", color="#666666")
+        y += row
+    y += 0.5 * row
+    for line in colouring.notes:
+        axes.text(0, y, line, fontsize=font, va="top", color="#444444")
+        y += row
+
+
+def _draw_colour_bar(axes: Axes, colouring: Colouring, y: float, width: float, height: float) -> float:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    assert colouring.limits is not None
+    box, tall = axes.get_position(), 1.65
+    inner = axes.figure.add_axes(
+        (
+            box.x0 + 0.02 / width * box.width,
+            box.y1 - (y + tall) / height * box.height,
+            0.16 / width * box.width,
+            tall / height * box.height,
+        )
+    )
+    bar = axes.figure.colorbar(ScalarMappable(Normalize(*colouring.limits), colouring.colour_map), cax=inner)
+    bar.outline.set_linewidth(0.4)
+    inner.tick_params(labelsize=_FONT - 1, width=0.5, length=2)
+    return y + tall + 0.25
