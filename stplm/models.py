@@ -1,0 +1,184 @@
+"""A model folder: ``config.json``, ``model.safetensors``, ``vocabulary.json``, ``provenance.json``, ``README.md``.
+
+No pickle. Loading checks the checksum of the weights, so a truncated or altered file is refused, not used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stplm.errors import ModelError
+from stplm.io.staged import staged_folder
+from stplm.paths import resource
+
+if TYPE_CHECKING:
+    from stplm.nn.tissue import TissueEncoder
+
+FORMAT = 1
+PRESETS = ("tissue",)
+DEFAULT = "default"
+_BUNDLED_DEFAULT = "tissue-breast"
+_FILES = ("config.json", "model.safetensors", "vocabulary.json", "provenance.json")
+
+
+@dataclass
+class Model:
+    """An encoder with its name and where it comes from.
+
+    ``checksum`` is the SHA-256 of the weights as saved ("" for a model not saved yet).
+    """
+
+    encoder: TissueEncoder
+    name: str
+    provenance: dict[str, Any] = field(default_factory=dict)
+    checksum: str = ""
+    preset: str = "tissue"
+
+    @property
+    def dim(self) -> int:
+        """Width of a cell vector."""
+        return self.encoder.config.dim
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write the model folder, staged and then renamed. Raises ModelError if it is there and not ``overwrite``."""
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        if folder.exists() and not overwrite:
+            raise ModelError("The model folder is there already.", where=folder, mend="Choose another name, or overwrite.")
+        with staged_folder(folder, overwrite=overwrite) as stage:
+            stage.mkdir()
+            weights = stage / "model.safetensors"
+            save_file({k: v.contiguous().cpu() for k, v in self.encoder.state_dict().items()}, str(weights))
+            self.checksum = _sha256(weights)
+            provenance = {**self.provenance, "sha256": self.checksum}
+            config = {"format": FORMAT, "preset": self.preset, "name": self.name, "model": self.encoder.config.to_dict()}
+            for name, content in (
+                ("config.json", config),
+                ("vocabulary.json", {"genes": self.encoder.genes}),
+                ("provenance.json", provenance),
+            ):
+                (stage / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            (stage / "README.md").write_text(_card(self.name, provenance, self), encoding="utf-8")
+        return folder
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What ``list_models`` says of a model without loading its weights."""
+
+    name: str
+    path: Path
+    preset: str
+    description: str
+
+
+def list_models() -> list[ModelInfo]:
+    """The bundled models, the default first."""
+    root = resource("models")
+    found = []
+    for config in sorted(root.glob("*/config.json")):
+        info = json.loads(config.read_text(encoding="utf-8"))
+        provenance = json.loads((config.parent / "provenance.json").read_text(encoding="utf-8"))
+        found.append(ModelInfo(config.parent.name, config.parent, info["preset"], provenance.get("description", "")))
+    return sorted(found, key=lambda m: (m.name != _BUNDLED_DEFAULT, m.name))
+
+
+def load_model(model: str | Path | Model = DEFAULT) -> Model:
+    """Load a bundled model by name ("default", or as ``list_models`` names them) or a model folder by path.
+
+    Raises
+    ------
+    ModelError
+        No such model; a file of the folder is missing; the weights do not match their checksum or their config.
+    """
+    if isinstance(model, Model):
+        return model
+    folder = _find(model)
+    missing = [f for f in _FILES if not (folder / f).is_file()]
+    if missing:
+        raise ModelError(
+            "This is not a whole model folder.",
+            where=folder,
+            found=f"without {', '.join(missing)}",
+            expected=", ".join(_FILES),
+            mend="Copy the whole folder, or choose a bundled model.",
+        )
+    try:
+        config, vocabulary, provenance = (
+            json.loads((folder / f).read_text(encoding="utf-8"))
+            for f in ("config.json", "vocabulary.json", "provenance.json")
+        )
+        version, preset, genes = config["format"], config["preset"], vocabulary["genes"]
+    except (ValueError, KeyError) as error:
+        raise ModelError("The model folder cannot be read.", where=folder, found=str(error)) from error
+    if version != FORMAT or preset not in PRESETS:
+        raise ModelError(
+            "This model is of a format that this version does not know.",
+            where=folder,
+            found=f"format {version}, preset {preset!r}",
+            expected=f"format {FORMAT}, preset one of {', '.join(PRESETS)}",
+            mend="Update stplm-napari.",
+        )
+    checksum = _sha256(folder / "model.safetensors")
+    if checksum != provenance.get("sha256"):
+        raise ModelError(
+            "The model's weights do not match their checksum: the file is damaged or was altered.",
+            where=folder / "model.safetensors",
+            found=checksum[:12],
+            expected=str(provenance.get("sha256"))[:12],
+            mend="Copy or download the model folder again.",
+        )
+    return Model(_encoder(folder, genes, config["model"]), config.get("name", folder.name), provenance, checksum, preset)
+
+
+def _find(model: str | Path) -> Path:
+    if str(model) == DEFAULT:
+        return resource("models") / _BUNDLED_DEFAULT
+    if Path(model).is_dir():
+        return Path(model)
+    bundled = resource("models") / str(model)
+    if bundled.is_dir():
+        return bundled
+    raise ModelError(
+        f"There is no model {str(model)!r}.",
+        expected=f"a model folder, or one of {', '.join([DEFAULT, *(m.name for m in list_models())])}",
+        mend="Check the name or the path.",
+    )
+
+
+def _encoder(folder: Path, genes: list[str], config: dict[str, Any]) -> TissueEncoder:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from stplm.nn.tissue import TissueConfig, TissueEncoder
+
+    try:
+        encoder = TissueEncoder(genes, TissueConfig(**config))
+        encoder.load_state_dict(load_file(str(folder / "model.safetensors")))
+    except (TypeError, RuntimeError, SafetensorError) as error:
+        raise ModelError("The weights do not fit the model's config.", where=folder, found=str(error)) from error
+    return encoder.eval()
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _card(name: str, provenance: dict[str, Any], model: Model) -> str:
+    sources = "\n".join(f"- {s}" for s in provenance.get("data", [])) or "- not recorded"
+    return (
+        f"# {name}\n\n{provenance.get('description', '')}\n\n"
+        f"- Preset: {model.preset}, {model.dim} numbers per cell, {len(model.encoder.genes)} genes\n"
+        f"- Parameters: {sum(p.numel() for p in model.encoder.parameters()):,}\n"
+        f"- SHA-256 of the weights: `{provenance['sha256']}`\n\n## Trained on\n\n{sources}\n\n"
+        f"## Limits\n\n{provenance.get('limits', 'Not stated.')}\n"
+    )

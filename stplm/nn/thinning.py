@@ -1,0 +1,25 @@
+"""Count splitting and masking: what makes training self-supervised.
+
+A cell's counts are split at random into two parts that share no molecule (binomial thinning; if the counts are Poisson,
+the parts are independent given the cell's true expression). The model sees one part and must predict the other, so what it
+learns is the cell, not its sampling noise. On top of that, genes and whole cells are masked.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def split_counts(counts: Tensor, low: float, high: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Split ``counts`` (n, genes) into two parts that add up to it; each cell's share is drawn from [low, high]."""
+    share = low + (high - low) * torch.rand(len(counts), 1, generator=generator, device=counts.device)
+    present = counts > 0
+    first = torch.zeros_like(counts)
+    first[present] = torch.binomial(counts[present], share.expand_as(counts)[present], generator=generator)
+    return first, counts - first
+
+
+def random_mask(shape: tuple[int, ...], share: float, like: Tensor, generator: torch.Generator) -> Tensor:
+    """True at a random ``share`` of the entries."""
+    return torch.rand(shape, generator=generator, device=like.device) < share

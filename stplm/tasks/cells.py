@@ -1,0 +1,98 @@
+"""What the cell-token encoder needs of a table, as flat arrays: counts of the genes it knows, neighbours, positions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from stplm import keys
+from stplm.errors import GeneError
+from stplm.io.cell_table import counts_matrix
+from stplm.nn.tissue import TissueConfig
+from stplm.spatial.graph import neighbour_graph
+from stplm.tokens.vocabulary import gene_ids
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Cells as the encoder takes them.
+
+    Attributes
+    ----------
+    counts
+        float32 CSR (n_cells, m): the genes that the model knows.
+    rows
+        int64 (m,): the model's gene row of each column.
+    xy
+        float64 (n_cells, 2) in µm, or None for a section without positions.
+    neighbours, weights
+        int32 and float32 (n_cells, k): nearest cells and their weights, which add up to 1; both 0 where there is none.
+        None without positions.
+    """
+
+    counts: csr_matrix
+    rows: NDArray[np.int64]
+    xy: NDArray[np.float64] | None
+    neighbours: NDArray[np.int32] | None
+    weights: NDArray[np.float32] | None
+
+    def __len__(self) -> int:
+        return int(self.counts.shape[0])
+
+    def dense(self, cells: NDArray[Any] | slice) -> NDArray[np.float32]:
+        """Counts of some cells, dense float32 (len(cells), m)."""
+        return self.counts[cells].toarray()
+
+
+def table_genes(table: AnnData) -> NDArray[np.str_]:
+    """Ensembl id of each gene of a table, "" where unknown; a gene's second column counts as unknown."""
+    ids = gene_ids(table)
+    _, first = np.unique(ids, return_index=True)
+    once = np.zeros(len(ids), dtype=bool)
+    once[first] = True
+    return np.where(once, ids, "")
+
+
+def prepare_cells(table: AnnData, genes: list[str], config: TissueConfig) -> Cells:
+    """Match a table's genes with the model's ``genes`` and find each cell's neighbours.
+
+    Raises GeneError when no gene matches, SectionError when the counts are not integers.
+    """
+    row_of = {g: i for i, g in enumerate(genes)}
+    rows = np.array([row_of.get(g, -1) if g else -1 for g in table_genes(table)], dtype=np.int64)
+    known = np.flatnonzero(rows >= 0)
+    if len(known) == 0:
+        raise GeneError(
+            "The model knows none of this section's genes.",
+            found=", ".join(map(str, table.var_names[:5])),
+            expected=f"some of the model's {len(genes)} genes",
+            mend="Adapt the model to this section (stplm.adapt, or tick Adapt in the Embed dock).",
+        )
+    counts = counts_matrix(table)
+    if len(known) < counts.shape[1]:
+        counts = counts[:, known]
+    if keys.SPATIAL not in table.obsm:
+        return Cells(counts, rows[known], None, None, None)
+    xy = np.asarray(table.obsm[keys.SPATIAL], dtype=np.float64)[:, :2]
+    return Cells(counts, rows[known], xy, *_neighbours(xy, config))
+
+
+def _neighbours(xy: NDArray[np.float64], config: TissueConfig) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Rectangular neighbour arrays (n, k), weighted by a Gaussian of the distance."""
+    graph = neighbour_graph(xy, k=config.neighbours, radius=config.neighbour_radius)
+    degrees = np.diff(graph.indptr)
+    column = np.arange(graph.n_edges) - np.repeat(graph.indptr[:-1], degrees)
+    row = np.repeat(np.arange(len(xy)), degrees)
+    neighbours = np.zeros((len(xy), config.neighbours), dtype=np.int32)
+    weights = np.zeros((len(xy), config.neighbours), dtype=np.float32)
+    neighbours[row, column] = graph.indices
+    weights[row, column] = np.exp(-0.5 * (graph.distances / config.neighbour_scale) ** 2)
+    total = weights.sum(1, keepdims=True)
+    return neighbours, np.divide(weights, total, out=weights, where=total > 0)

@@ -1,0 +1,173 @@
+"""Embed every cell of a section: each cell encoded once, neighbourhoods from the cached vectors, tile by tile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stplm import keys
+from stplm.models import DEFAULT, Model, load_model
+from stplm.progress import Progress, no_progress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from anndata import AnnData
+
+    from stplm.nn.tissue import TissueEncoder
+    from stplm.tasks.cells import Cells
+
+_CHUNK = 8192
+
+
+def embed(
+    table: AnnData,
+    model: str | Path | Model = DEFAULT,
+    *,
+    adapt: bool = False,
+    device: str = "auto",
+    seed: int = 0,
+    clusters: int = 12,
+    progress: Progress = no_progress,
+) -> AnnData:
+    """Write the cell embedding, and clusters of it, into ``table``.
+
+    Parameters
+    ----------
+    table
+        A cell table (:func:`stplm.cell_table`), or any AnnData with integer counts; positions in µm in
+        ``obsm["spatial"]`` (without them the tissue part of the vectors is zero).
+    model
+        A bundled model's name, a model folder, or a loaded model.
+    adapt
+        First continue self-supervised training on this section (:func:`stplm.adapt`); for a new panel or tissue.
+    device
+        "auto" (a CUDA GPU, else the CPU), "cpu", "cuda", ...
+    seed
+        Of adaptation and clustering; embedding itself draws nothing at random.
+    clusters
+        Number of clusters to colour the tissue by before anything is labelled; 0 for none.
+
+    Returns
+    -------
+    ``table``, with ``obsm["X_stplm"]`` (n_cells, dim) float32 (own part first, then tissue part),
+    ``obs["stplm_cluster"]`` (categorical) and ``uns["stplm"]["embedding"]``.
+    A cell's vector is a function of the tissue, never of a batch. Nothing is written when the job is cancelled.
+
+    Raises
+    ------
+    GeneError
+        When the model knows none of the genes.
+    SectionError
+        When the counts are not integers.
+    Cancelled
+        When ``progress`` raises it.
+    """
+    from stplm.tasks.adapt import DEFAULT_STEPS
+    from stplm.tasks.adapt import adapt as adapt_model
+    from stplm.tasks.cells import prepare_cells
+    from stplm.tasks.device import choose_device
+    from stplm.tasks.pretrain import versions
+
+    loaded = load_model(model)
+    n_cells, done_before = table.n_obs, 0
+    if adapt:
+        # In the units of the whole job: a training step sees about a batch and half a patch of cells.
+        done_before = DEFAULT_STEPS * 700
+        total = n_cells + done_before
+        loaded = adapt_model(
+            table,
+            loaded,
+            seed=seed,
+            device=device,
+            progress=lambda done, steps: progress(done * done_before // steps, total),
+        )
+    cells = prepare_cells(table, loaded.encoder.genes, loaded.encoder.config)
+    vectors = encode(
+        loaded.encoder, cells, device=choose_device(device), progress=lambda d, n: progress(done_before + d, done_before + n)
+    )
+    labels = cluster(vectors, clusters, seed) if clusters else None
+    table.obsm[keys.X_STPLM] = vectors
+    if labels is not None:
+        table.obs[keys.CLUSTER] = labels
+    table.uns.setdefault(keys.UNS, {})[keys.UNS_EMBEDDING] = {
+        "model": loaded.name,
+        "sha256": loaded.checksum,
+        "dim": loaded.dim,
+        "own_dim": loaded.encoder.config.own_dim,
+        "genes_known": len(cells.rows),
+        "genes_total": table.n_vars,
+        "adapted": adapt,
+        "seed": seed,
+        "tissue": cells.xy is not None,
+        "versions": versions(),
+    }
+    return table
+
+
+def encode(
+    encoder: TissueEncoder, cells: Cells, *, device: Any = "cpu", progress: Progress = no_progress
+) -> NDArray[np.float32]:
+    """Vectors (n_cells, dim) float32 of prepared cells. Progress counts cells."""
+    import torch
+
+    config, n = encoder.config, len(cells)
+    encoder = encoder.to(device).eval()
+    rows = torch.as_tensor(cells.rows, device=device)
+    vectors = np.zeros((n, config.dim), dtype=np.float32)
+    with torch.inference_mode():
+        own = torch.empty((n, config.own_dim), device=device)
+        for start in range(0, n, _CHUNK):
+            chunk = slice(start, start + _CHUNK)
+            own[chunk] = encoder.encode_own(torch.from_numpy(cells.dense(chunk)).to(device), rows)
+            progress(min(start + _CHUNK, n) // 2, n)
+        vectors[:, : config.own_dim] = own.cpu().numpy()
+        if cells.xy is not None:
+            _encode_tiles(encoder, cells, own, vectors, progress)
+    encoder.to("cpu")
+    progress(n, n)
+    return vectors
+
+
+def _encode_tiles(
+    encoder: TissueEncoder, cells: Cells, own: Any, vectors: NDArray[np.float32], progress: Progress
+) -> None:
+    import torch
+
+    from stplm.spatial.tiles import iter_tiles
+
+    assert cells.xy is not None
+    assert cells.neighbours is not None
+    assert cells.weights is not None
+    config, n, done = encoder.config, len(cells), 0
+    for tile in iter_tiles(cells.xy, config.tile_size, config.halo):
+        neighbours = torch.as_tensor(cells.neighbours[tile.cells].astype(np.int64), device=own.device)
+        weights = torch.as_tensor(cells.weights[tile.cells], device=own.device)
+        place = torch.as_tensor(cells.xy[tile.cells] - tile.centre, dtype=torch.float32, device=own.device)
+        mean = torch.einsum("nk,nkd->nd", weights, encoder.own_norm(own[neighbours]))
+        tissue = encoder.encode_tissue(own[torch.as_tensor(tile.cells, device=own.device)], mean, place)
+        vectors[tile.cells[: tile.n_own], config.own_dim :] = tissue[: tile.n_own].cpu().numpy()
+        done += tile.n_own
+        progress((n + done) // 2, n)
+
+
+def cluster(vectors: NDArray[np.float32], clusters: int, seed: int = 0) -> Any:
+    """k-means clusters of the vectors' standardised columns, largest first, as a categorical "1", "2", ...
+
+    Centres are found on at most 20,000 cells (drawn with ``seed``).
+    """
+    import pandas as pd
+    from sklearn.cluster import KMeans
+
+    scaled = vectors - vectors.mean(0)
+    scaled /= scaled.std(0) + 1e-6
+    random = np.random.default_rng(seed)
+    sample = scaled if len(scaled) <= 20_000 else scaled[np.sort(random.choice(len(scaled), 20_000, replace=False))]
+    clusters = min(clusters, len(sample))
+    # One float64 pass in a fixed order: the same bytes on every run.
+    fitted = KMeans(clusters, n_init=2, random_state=seed).fit(sample.astype(np.float64))
+    codes = fitted.predict(scaled.astype(np.float64))
+    rank = np.argsort(np.argsort(-np.bincount(codes, minlength=clusters), kind="stable"), kind="stable")
+    return pd.Categorical.from_codes(rank[codes], [str(i + 1) for i in range(clusters)])
