@@ -60,7 +60,9 @@ class WorkerProcess:
         nothing, so that raising Cancelled from it always works. Raises what the task raised as WorkerError, and
         WorkerError when the process died.
         """
-        with self._busy:
+        while not self._busy.acquire(timeout=HEARTBEAT_S):
+            progress(0, 0)
+        try:
             self._start()
             self._number += 1
             self._send({"id": self._number, "task": task, "folder": str(folder), "params": dict(params)})
@@ -69,11 +71,8 @@ class WorkerProcess:
             except Cancelled:
                 self._cancel(self._number)
                 raise
-
-    def start(self) -> None:
-        """Start the process now, so that the first call need not wait for it."""
-        with self._busy:
-            self._start()
+        finally:
+            self._busy.release()
 
     def stop(self) -> None:
         """End the process; a call that is waiting raises WorkerError."""

@@ -21,6 +21,7 @@ from stplm import keys
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
+    from spatialdata import SpatialData
 
 _META, _ARRAYS = "result.json", "result.npz"
 
@@ -62,7 +63,7 @@ class Result:
 
     def save(self, folder: Path) -> None:
         """Write it to a folder as JSON and arrays (no pickle)."""
-        arrays: dict[str, NDArray[Any]] = {f"obsm:{k}": v for k, v in self.obsm.items()}
+        arrays: dict[str, Any] = {f"obsm:{k}": v for k, v in self.obsm.items()}
         categories: dict[str, list[str]] = {}
         for name, column in self.obs.items():
             if column.dtype == "category":
@@ -91,16 +92,26 @@ class Result:
 
 
 def snapshot(table: AnnData) -> AnnData:
-    """A table that a task may write to: annotations are copied, the counts and arrays are shared."""
+    """A table that a task may write to: what describes cells and genes is copied, counts and arrays are shared."""
     import anndata
 
     return anndata.AnnData(
         X=table.X,
         obs=table.obs.copy(),
         var=table.var.copy(),
-        obsm={k: table.obsm[k] for k in table.obsm},
-        uns={keys.UNS: deepcopy(dict(table.uns.get(keys.UNS, {})))},
+        uns=deepcopy(dict(table.uns)),
+        **{part: dict(getattr(table, part)) for part in ("obsm", "varm", "obsp", "varp", "layers")},
     )
+
+
+def section_snapshot(section: SpatialData, table: AnnData) -> SpatialData:
+    """The section around a :func:`snapshot` of its cells, so that what is written does not change meanwhile."""
+    from spatialdata import SpatialData
+
+    parts = {part: dict(getattr(section, part)) for part in ("images", "labels", "shapes", "points")}
+    copy = SpatialData(**parts, tables={**section.tables, keys.TABLE: table}, attrs=dict(section.attrs))
+    copy.path = section.path
+    return copy
 
 
 def _plain(value: Any) -> Any:

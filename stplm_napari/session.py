@@ -44,6 +44,15 @@ class Revision:
 
 
 @dataclass(frozen=True)
+class Embedding:
+    """Where the embedding comes from: the model's name, local time (HH:MM), seconds it took."""
+
+    model: str
+    at: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Prediction:
     """Where the classes on the tissue come from."""
 
@@ -85,7 +94,10 @@ class Session:
         self.section: Any = None
         self.path: Path | None = None
         self.annotations = Annotations(classes=start_classes())
+        self.annotating = False
+        """Whether a click on a cell labels it; the Annotate dock switches it on."""
         self.classifier: Any = None
+        self.embedding: Embedding | None = None
         self.prediction: Prediction | None = None
         self.revision = Revision()
         self.colouring = Colouring()
@@ -127,13 +139,6 @@ class Session:
     def is_predicted(self) -> bool:
         """Whether the cells have predicted classes."""
         return self._table is not None and keys.CLASS in self._table.obs
-
-    @property
-    def model(self) -> str:
-        """Name of the model that the embedding comes from; "" when there is none."""
-        if self._table is None:
-            return ""
-        return str(self._table.uns.get(keys.UNS, {}).get(keys.UNS_EMBEDDING, {}).get("model", ""))
 
     @property
     def classes(self) -> tuple[CellClass, ...]:
@@ -184,7 +189,7 @@ class Session:
         self.annotations = Annotations(map(str, table.obs_names), journal, start_classes())
         self.annotations.changed.connect(self._on_change)
         self.annotations.save_failed.connect(self.failed.emit)
-        self.classifier, self.prediction = None, None
+        self.classifier, self.embedding, self.prediction = None, None, None
         self.revision = Revision(section=self.revision.section + 1)
         self.colouring = Colouring(by=CLASS if self.is_predicted else CLUSTER if self._has_clusters() else CELLS)
         self.active_class = self.annotations.classes[0].name if self.annotations.classes else ""
@@ -211,11 +216,12 @@ class Session:
             self.active_class = name
             self.active_class_changed.emit(name)
 
-    def put_embedding(self, result: Result, made_from: Revision, step: Step) -> bool:
+    def put_embedding(self, result: Result, made_from: Revision, embedding: Embedding, step: Step) -> bool:
         """Take an embedding; False when it was made from another section and is dropped."""
         if made_from.section != self.revision.section:
             return False
         result.put_into(self.table)
+        self.embedding = embedding
         self.revision = replace(self.revision, embedding=self.revision.embedding + 1)
         self.record(step)
         self.embedded.emit()
@@ -253,10 +259,6 @@ class Session:
         if self.steps and step.name == "classify" == self.steps[-1].name:
             self.steps.pop()
         self.steps.append(step)
-
-    def tumour_classes(self) -> list[str]:
-        """Names of the classes flagged as tumour."""
-        return [c.name for c in self.classes if c.tumour]
 
     # --- inside ---
 

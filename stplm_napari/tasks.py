@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from stplm.errors import LabelError
+from stplm.palette import is_tumour_name
 from stplm.progress import Progress, no_progress
 from stplm_napari.process import WorkerProcess
 from stplm_napari.results import Result
@@ -35,7 +36,10 @@ def embed_in_worker(
     table: AnnData, params: Mapping[str, Any], folder: Path, worker: WorkerProcess, progress: Progress = no_progress
 ) -> Result:
     """:func:`embed` in the worker process; the table stays as it is. Files go to ``folder``."""
-    table.write_h5ad(folder / _TABLE)
+    import anndata
+
+    with anndata.settings.override(allow_write_nullable_strings=True):
+        table.write_h5ad(folder / _TABLE)
     worker.call("stplm_napari.tasks:embed_in_folder", folder, params, progress)
     return Result.load(folder)
 
@@ -87,22 +91,25 @@ def _column(table: AnnData, name: str) -> pd.Series:
 def _seeds(table: AnnData, profiles: str, per_class: int, seed: int) -> pd.Series:
     import stplm
 
-    return stplm.seed_labels(table, profiles=profiles, per_class=per_class, seed=seed).astype(object).copy()
+    seeds: pd.Series = stplm.seed_labels(table, profiles=profiles, per_class=per_class, seed=seed)
+    return seeds.astype(object)
 
 
 def classify(table: AnnData, params: Mapping[str, Any]) -> tuple[Any, pd.Series]:
     """Learn from the labels and call every cell. Returns the classifier and the labels it learnt from.
 
-    ``params``: ``source`` and what :func:`labels_for` needs with it, ``tumour_classes`` (None: by name), ``seed``.
+    ``params``: ``source`` and what :func:`labels_for` needs with it; ``tumour``, ``{class: whether it means tumour}``
+    (classes that are not in it: by name); ``seed``.
     """
     import stplm
 
     labels = labels_for(table, params)
-    classifier = stplm.fit_classifier(
-        table, labels, tumour_classes=params.get("tumour_classes"), seed=params.get("seed", 0)
-    )
+    labels = labels[labels.notna()]
+    flags = params.get("tumour", {})
+    tumour = [name for name in map(str, labels.unique()) if flags.get(name, is_tumour_name(name))]
+    classifier = stplm.fit_classifier(table, labels, tumour_classes=tumour, seed=params.get("seed", 0))
     stplm.predict(table, classifier)
-    return classifier, labels[labels.notna()]
+    return classifier, labels
 
 
 def label_columns(table: AnnData, most: int = 100) -> list[str]:

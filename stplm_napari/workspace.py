@@ -1,0 +1,286 @@
+"""All that belongs to one viewer: session, canvas, jobs, worker. The docks ask it to act and listen to the session."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
+
+from psygnal import Signal
+from qtpy.QtCore import QObject, QTimer
+
+from stplm.errors import StplmError
+from stplm.progress import Progress
+from stplm_napari import tasks
+from stplm_napari.canvas import Canvas
+from stplm_napari.jobs import FAILED, Job, Jobs
+from stplm_napari.process import WorkerProcess
+from stplm_napari.results import Result, section_snapshot, snapshot
+from stplm_napari.session import Embedding, Prediction, Session
+from stplm_napari.steps import Step
+
+LIVE_DELAY_MS = 60
+"""Clicks closer together than this share one fit."""
+
+
+class Slot:
+    """The latest job of one kind, so that a dock opened later shows what an earlier one started."""
+
+    changed = Signal()
+
+    def __init__(self) -> None:
+        self.job: Job | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether its job has not ended."""
+        return self.job is not None and self.job.is_running
+
+    def take(self, job: Job) -> Job:
+        """Show this job from now on."""
+        self.job = job
+        job.ended.connect(self.changed.emit)
+        self.changed.emit()
+        return job
+
+
+class Workspace(QObject):
+    """The workspace of one viewer; :meth:`of` finds it. Use it from the GUI thread."""
+
+    live_changed = Signal(bool)
+    _of: ClassVar[WeakKeyDictionary[Any, Workspace]] = WeakKeyDictionary()
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.session = Session.of(viewer)
+        self.jobs = Jobs(self, activity=hasattr(viewer, "window"))
+        self.worker = WorkerProcess()
+        self.canvas: Canvas | None = None
+        self.opening, self.embedding, self.classifying, self.exporting = Slot(), Slot(), Slot(), Slot()
+        self.message = ""
+        """What is missing from the open section, e.g. positions; a sentence or ""."""
+        self.written: Path | None = None
+        """What was exported last."""
+        self._live = True
+        self._base: Mapping[str, Any] = {"source": tasks.FROM_LABELS}
+        self._again = False
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(LIVE_DELAY_MS)
+        self._timer.timeout.connect(self._refit)
+        self.session.labels_changed.connect(self._on_labels)
+        if (window := getattr(viewer, "window", None)) is not None:
+            window._qt_window.destroyed.connect(self.close)
+
+    @classmethod
+    def of(cls, viewer: Any) -> Workspace:
+        """The workspace of a viewer; the same one each time."""
+        viewer = getattr(viewer, "__wrapped__", viewer)  # napari hands plugins a proxy
+        if viewer not in cls._of:
+            cls._of[viewer] = cls(viewer)
+        return cls._of[viewer]
+
+    def close(self) -> None:
+        """End all that runs. The window calls it when it goes."""
+        self._of.pop(self.viewer, None)
+        self.jobs.cancel_all()
+        self.worker.stop()
+
+    # --- opening ---
+
+    def open(self, path: str | Path) -> Job:
+        """Read a section and show it."""
+        path = Path(path)
+
+        def read(progress: Progress) -> tuple[Any, ...]:
+            import stplm
+            from stplm_napari.prepare import prepare_section
+
+            section = stplm.read_section(path, progress=progress)
+            table = stplm.cell_table(section)
+            _build_index(table)
+            return section, table, prepare_section(section)
+
+        def show(result: tuple[Any, ...]) -> None:
+            self.show(*result, path=path)
+            threading.Thread(target=self._warm_up, daemon=True).start()
+
+        return self.opening.take(self.jobs.start(f"Opening {path.name}", read, show))
+
+    def show(self, section: Any, table: Any, prepared: Any = None, *, path: str | Path | None = None) -> None:
+        """Make a section that was read the open one."""
+        from stplm_napari.layers import show_section
+
+        if self.canvas is not None:
+            self.canvas.close()
+            self.canvas = None
+        layers = show_section(self.viewer, section, prepared)
+        self.adopt(section, table, layers, path=path)
+
+    def adopt(self, section: Any, table: Any, layers: Any, *, path: str | Path | None = None) -> None:
+        """Make a section whose layers are in the viewer already the open one."""
+        if self.canvas is not None:
+            self.canvas.close()
+        self._base = {"source": tasks.FROM_LABELS}
+        self.message = layers.message
+        self.session.open(section, table, path=path)
+        self.canvas = Canvas(layers, self.session)
+
+    def _warm_up(self) -> None:
+        """Have torch imported before the user asks for an embedding; if that fails, the embedding will say so."""
+        try:
+            self.worker.call("stplm_napari.tasks:import_torch", Path(), {})
+        except StplmError:
+            return
+
+    # --- embedding ---
+
+    def embed(self, *, model: str = "default", device: str = "auto", adapt: bool = False, seed: int = 0) -> Job:
+        """Embed every cell in the worker process."""
+        step = Step("embed", {"model": model, "device": device, "adapt": adapt, "seed": seed})
+        made_from, table = self.session.revision, snapshot(self.session.table)
+        started = time.monotonic()
+
+        def run(progress: Progress) -> Result:
+            with tempfile.TemporaryDirectory(prefix="stplm-") as folder:
+                return tasks.embed_in_worker(table, step.params, Path(folder), self.worker, progress)
+
+        def put(result: Result) -> bool:
+            about = result.uns.get("embedding", {})
+            made = Embedding(str(about.get("model", model)), _now(), time.monotonic() - started)
+            kept = self.session.put_embedding(result, made_from, made, step)
+            self._request_refit()
+            return kept
+
+        return self.embedding.take(self.jobs.start("Embedding cells", run, put, unit="cells"))
+
+    # --- classifying ---
+
+    @property
+    def live(self) -> bool:
+        """Whether every label recolours the tissue."""
+        return self._live
+
+    @live.setter
+    def live(self, on: bool) -> None:
+        if on != self._live:
+            self._live = on
+            self.live_changed.emit(on)
+            self._request_refit()
+
+    def classify(self, source: str = tasks.FROM_LABELS, **params: Any) -> Job:
+        """Learn from labels and call every cell; see :func:`stplm_napari.tasks.labels_for` for source and params.
+
+        The user's own labels always count, and go first where both say something; labels given later refit from the
+        same source.
+        """
+        self._base = {"source": source, **params}
+        return self._fit()
+
+    def _fit(self) -> Job:
+        session = self.session
+        own: dict[str, list[str]] = {}
+        for cell, label in session.annotations.labels.items():
+            own.setdefault(label.name, []).append(cell)
+        flags = {c.name: c.tumour for c in session.classes}
+        params = {**self._base, "labels": own, "tumour": flags, "seed": 0}
+        step, made_from, table = Step("classify", params), session.revision, snapshot(session.table)
+        n_own = sum(map(len, own.values()))
+        model = session.embedding.model if session.embedding else ""
+
+        def run(progress: Progress) -> tuple[Any, int, Result]:
+            progress(0, 0)
+            classifier, labels = tasks.classify(table, params)
+            progress(0, 0)
+            return classifier, len(labels), Result.prediction_of(table)
+
+        def put(result: tuple[Any, int, Result]) -> bool:
+            classifier, n_labels, prediction = result
+            made = Prediction(_source_words(params, n_own, n_labels), n_labels, model, _now(), made_from)
+            return session.put_prediction(prediction, classifier, made, step)
+
+        job = self.jobs.start("Classifying cells", run, put)
+        job.ended.connect(lambda: self._after_fit(job))
+        return self.classifying.take(job)
+
+    def _on_labels(self) -> None:
+        self._request_refit()
+
+    def _request_refit(self) -> None:
+        if self._live and self.session.is_embedded and self._has_two_classes():
+            self._timer.start()
+
+    def _has_two_classes(self) -> bool:
+        return self._base["source"] != tasks.FROM_LABELS or len(self.session.annotations.counts()) >= 2
+
+    def _refit(self) -> None:
+        if self.classifying.is_busy:
+            self._again = True
+        elif self._live and self.session.is_embedded and self._has_two_classes():
+            self._fit()
+
+    def _after_fit(self, job: Job) -> None:
+        if self._again or (job.state != FAILED and self._live and self.session.outdated):
+            self._again = False
+            self._request_refit()
+
+    # --- exporting ---
+
+    def export(self, path: str | Path, what: str, *, overwrite: bool = False, **options: Any) -> Job:
+        """Write the section or its cells to a file."""
+        step = Step("export", {"path": str(path), "what": what, "overwrite": overwrite, **options})
+        section = section_snapshot(self.session.section, snapshot(self.session.table))
+
+        def run(progress: Progress) -> Path:
+            import stplm
+
+            progress(0, 0)
+            return Path(stplm.export(section, path, what=what, overwrite=overwrite, **options))
+
+        def note(written: Path) -> None:
+            self.written = written
+            self.session.record(step)
+
+        return self.exporting.take(self.jobs.start(f"Writing {Path(path).name}", run, note, can_cancel=False))
+
+    # --- undo ---
+
+    def undo(self) -> None:
+        """Take the last annotation action back."""
+        self._guard(self.session.annotations.undo)
+
+    def redo(self) -> None:
+        """Bring back what was undone last."""
+        self._guard(self.session.annotations.redo)
+
+    def _guard(self, action: Callable[[], Any]) -> None:
+        try:
+            action()
+        except StplmError as error:
+            self.session.failed.emit(error)
+
+
+def _source_words(params: Mapping[str, Any], n_own: int, n_labels: int) -> str:
+    own = f"{n_own} label{'s' if n_own != 1 else ''} of yours"
+    if params["source"] == tasks.FROM_LABELS:
+        return own
+    if params["source"] == tasks.FROM_COLUMN:
+        base = f"{n_labels:,} labels of column {params['column']}"
+    else:
+        base = f"{n_labels:,} cells picked by the {params['profiles']} reference profiles"
+    return f"{base}, {own} among them" if n_own else base
+
+
+def _build_index(table: Any) -> None:
+    """pandas builds its hash of a million ids at the first look-up: here, not at the first click."""
+    table.obs_names.get_indexer(table.obs_names[:1])
+
+
+def _now() -> str:
+    return datetime.now().strftime("%H:%M")
