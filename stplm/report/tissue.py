@@ -32,9 +32,9 @@ _ROW_IN = 0.185
 _TIGHT_ROW_IN = 0.135
 """Rows of a long legend come closer, down to this, before the figure grows."""
 _FONT = 8.0
-_CHAR_IN = 0.058
+_CHAR_IN = 0.056
 """Width of a character of the legend, on the broad side, so that nothing is cut off."""
-_LONGEST_NAME = 26
+_LONGEST_NAME = 30
 _OUTLINE_FROM_PX = 7.0
 """Narrower cells would be all outline."""
 _NUCLEUS_LIGHT = 0.5
@@ -53,6 +53,7 @@ def plot_tissue(
     path: str | Path | None = None,
     *,
     title: str | None = None,
+    legend: bool = True,
     colours: Mapping[str, str] | None = None,
     image: bool = True,
     outlines: bool | None = None,
@@ -75,7 +76,9 @@ def plot_tissue(
     path
         Also save as ``.png``, ``.svg`` or ``.pdf``; the last two keep text as text.
     title
-        By default the section's name.
+        By default the section's name; "" for none.
+    legend
+        Whether to draw the legend with counts, or the colour bar.
     colours
         ``{class: "#RRGGBB"}``, e.g. the user's class registry.
     image
@@ -109,8 +112,9 @@ def plot_tissue(
     table = as_table(section_or_table)
     section = None if section_or_table is table else section_or_table
     colouring = colour_cells(table, colour, colours)
-    side = _legend_width(colouring)
-    room = _WIDTH_IN - side - 3 * _MARGIN_IN
+    title = section_name(table) if title is None else title
+    side = _legend_width(colouring) + _MARGIN_IN if legend else 0.0
+    room = _WIDTH_IN - side - 2 * _MARGIN_IN
     probe = field_of(section, table, 1000, region)
     scale = min(room / probe.width, _MAX_HEIGHT_IN / probe.height)
     width, height = probe.width * scale, probe.height * scale
@@ -118,10 +122,10 @@ def plot_tissue(
     picture = _compose(section, table, field, colouring, image=image, outlines=outlines, opacity=opacity)
 
     with rc_context(_RC):
-        head, foot = 0.32, 0.28
+        head, foot = 0.32 if title else 0.04, 0.28
         row = _row_height(colouring, height)
-        body = max(height, _legend_height(colouring, row))
-        total_w, total_h = width + side + 3 * _MARGIN_IN, body + head + foot
+        body = max(height, _legend_height(colouring, row)) if legend else height
+        total_w, total_h = width + side + 2 * _MARGIN_IN, body + head + foot
         figure = Figure(figsize=(total_w, total_h), dpi=dpi, facecolor="white")
         FigureCanvasAgg(figure)
         axes = figure.add_axes(
@@ -134,14 +138,16 @@ def plot_tissue(
         figure.text(
             _MARGIN_IN / total_w,
             1 - 0.5 * head / total_h,
-            _shorten(section_name(table) if title is None else title, int(total_w / 0.085)),
+            _shorten(title, int(total_w / 0.085)),
             fontsize=10,
             fontweight="bold",
             va="center",
         )
-        left = (width + 2 * _MARGIN_IN) / total_w
-        legend = figure.add_axes((left, foot / total_h, side / total_w, body / total_h))
-        _draw_legend(legend, colouring, side, body, row)
+        if legend:
+            side -= _MARGIN_IN
+            left = (width + 2 * _MARGIN_IN) / total_w
+            beside = figure.add_axes((left, foot / total_h, side / total_w, body / total_h))
+            _draw_legend(beside, colouring, side, body, row)
         if path is not None:
             _save(figure, Path(path), dpi)
     return figure
