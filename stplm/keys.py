@@ -11,6 +11,7 @@ CELL_LABELS = "cell_labels"
 NUCLEUS_LABELS = "nucleus_labels"
 CELL_BOUNDARIES = "cell_boundaries"
 NUCLEUS_BOUNDARIES = "nucleus_boundaries"
+CELL_CIRCLES = "cell_circles"
 MORPHOLOGY = "morphology_focus"
 TRANSCRIPTS = "transcripts"
 

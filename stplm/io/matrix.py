@@ -1,0 +1,223 @@
+"""The 10x HDF5 feature matrix (``cell_feature_matrix.h5``), read straight to CSR with cells as rows.
+
+Format: 10x Genomics' feature-barcode matrix, HDF5 version 2. It is stored by cell, so its compressed columns are
+the rows wanted here, and it is read in blocks of cells: the 64-bit indices of a large section are never all in memory.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from stplm.errors import SectionError
+from stplm.io.hdf5 import as_text, open_hdf5
+from stplm.io.validate import check_cell_ids, check_counts
+from stplm.progress import Progress, no_progress
+
+if TYPE_CHECKING:
+    import h5py
+
+GENE = "Gene Expression"
+NO_CONTROLS = {"Protein Expression", "Antibody Capture", "CRISPR Guide Capture", "Custom", "Multiplexing Capture"}
+"""Features that are neither genes nor controls: dropped, but not counted as noise of the cell."""
+_BLOCK = 1 << 23
+_PARTS = ("barcodes", "data", "indices", "indptr", "shape", "features/id", "features/name")
+_CONTROL_NAMES = (
+    (re.compile(r"^(NegControlProbe|antisense)_"), "Negative Control Probe"),
+    (re.compile(r"^NegControlCodeword_"), "Negative Control Codeword"),
+    (re.compile(r"^UnassignedCodeword_"), "Unassigned Codeword"),
+    (re.compile(r"^DeprecatedCodeword_"), "Deprecated Codeword"),
+    (re.compile(r"^(Intergenic_Region_|GenomicControl)"), "Genomic Control"),
+    (re.compile(r"^BLANK_", re.IGNORECASE), "Blank Codeword"),
+)
+
+
+@dataclass
+class Controls:
+    """Features that are no genes: how many of each type, their counts in all, and per cell."""
+
+    features: dict[str, int] = field(default_factory=dict)
+    totals: dict[str, int] = field(default_factory=dict)
+    per_cell: NDArray[np.int32] | None = None
+    """(n_cells,) counts of control features; None where the source does not tell."""
+
+
+@dataclass
+class FeatureMatrix:
+    """Counts (n_cells, n_genes) as int32 CSR, with the ids as the file gives them. Controls are dropped and summed."""
+
+    counts: sparse.csr_matrix
+    cell_ids: NDArray[np.str_]
+    gene_ids: NDArray[np.str_]
+    gene_names: NDArray[np.str_]
+    controls: Controls
+
+
+def feature_types_by_name(names: NDArray[np.str_]) -> NDArray[np.str_]:
+    """Feature types told from the names that 10x gives its controls, for sources that carry no types."""
+    types = np.full(len(names), GENE, dtype=object)
+    for i, name in enumerate(names):
+        for pattern, kind in _CONTROL_NAMES:
+            if pattern.match(name):
+                types[i] = kind
+                break
+    return types.astype(str)
+
+
+def split_controls(
+    counts: sparse.csr_matrix, types: NDArray[np.str_]
+) -> tuple[sparse.csr_matrix, NDArray[np.bool_], Controls]:
+    """Genes of a matrix (cells × features), the mask of gene columns, and what was dropped, by feature type."""
+    is_gene = types == GENE
+    per_feature = np.asarray(counts.sum(axis=0)).ravel()
+    controls = _controls(types, per_feature)
+    is_control = ~is_gene & ~np.isin(types, list(NO_CONTROLS))
+    if is_gene.all():
+        return counts, is_gene, controls
+    controls.per_cell = np.asarray(counts[:, np.flatnonzero(is_control)].sum(axis=1)).ravel().astype(np.int32)
+    return sparse.csr_matrix(counts[:, np.flatnonzero(is_gene)]), is_gene, controls
+
+
+def _controls(types: NDArray[np.str_], per_feature: NDArray) -> Controls:
+    kinds = sorted(set(types.tolist()) - {GENE})
+    return Controls(
+        features={kind: int((types == kind).sum()) for kind in kinds},
+        totals={kind: int(per_feature[types == kind].sum()) for kind in kinds},
+    )
+
+
+def read_matrix(path: Path, progress: Progress = no_progress) -> FeatureMatrix:
+    """Read a 10x ``cell_feature_matrix.h5``.
+
+    ``progress`` counts stored values. Raises SectionError where the file is damaged, is not such a matrix, or does
+    not hold counts with unique cell ids.
+    """
+    with open_hdf5(path) as file:
+        group = _matrix_group(file, path)
+        names = as_text(group["features/name"][:])
+        ids = as_text(group["features/id"][:])
+        types = (
+            as_text(group["features/feature_type"][:])
+            if "feature_type" in group["features"]
+            else feature_types_by_name(names)
+        )
+        cell_ids = as_text(group["barcodes"][:])
+        indptr = np.asarray(group["indptr"][:], dtype=np.int64)
+        _check_shape(group, path, len(names), len(cell_ids), indptr)
+        cell_ids = check_cell_ids(cell_ids, path)
+        counts, per_feature, per_cell = _read_genes(group, path, indptr, types, progress)
+    controls = _controls(types, per_feature)
+    controls.per_cell = per_cell
+    is_gene = types == GENE
+    if not is_gene.any():
+        raise SectionError(
+            "The matrix has no genes.",
+            where=path,
+            found=f"feature types {', '.join(controls.features)}",
+            expected=f'features of type "{GENE}"',
+        )
+    return FeatureMatrix(counts, cell_ids, ids[is_gene], names[is_gene], controls)
+
+
+def _matrix_group(file: h5py.File, path: Path) -> h5py.Group:
+    import h5py
+
+    group = file.get("matrix")
+    missing = [p for p in _PARTS if not isinstance(group, h5py.Group) or p not in group]
+    if missing:
+        found = ", ".join(list(file)[:6]) or "an empty file"
+        old = any(isinstance(g, h5py.Group) and "gene_names" in g for g in file.values())
+        raise SectionError(
+            "The file is not a 10x feature matrix."
+            if len(missing) == len(_PARTS)
+            else "The feature matrix is incomplete.",
+            where=path,
+            found=f"{found}; missing: {', '.join('matrix/' + p for p in missing)}",
+            expected="the group 'matrix' of cell_feature_matrix.h5",
+            mend="It is of Cell Ranger 2 or older: convert it with a newer Cell Ranger."
+            if old
+            else "Take cell_feature_matrix.h5 from the Xenium output folder.",
+        )
+    assert isinstance(group, h5py.Group)
+    return group
+
+
+def _check_shape(group: h5py.Group, path: Path, n_features: int, n_cells: int, indptr: NDArray[np.int64]) -> None:
+    stored = len(group["data"])
+    shape = tuple(int(v) for v in group["shape"][:])
+    sound = (
+        shape == (n_features, n_cells)
+        and len(indptr) == n_cells + 1
+        and len(group["features/id"]) == n_features
+        and len(group["indices"]) == stored
+        and indptr[0] == 0
+        and indptr[-1] == stored
+        and bool((np.diff(indptr) >= 0).all())
+    )
+    if not sound:
+        raise SectionError(
+            "The parts of the feature matrix do not fit each other.",
+            where=path,
+            found=f"shape {shape}, {n_features:,} features, {n_cells:,} cells, {stored:,} values",
+            expected="(features, cells) as listed, and one index for each value",
+            mend="The file was written incompletely; copy it again.",
+        )
+
+
+def _read_genes(
+    group: h5py.Group, path: Path, indptr: NDArray[np.int64], types: NDArray[np.str_], progress: Progress
+) -> tuple[sparse.csr_matrix, NDArray[np.int64], NDArray[np.int32]]:
+    """Counts of genes (cells × genes), counts per feature, control counts per cell; block by block."""
+    is_gene = types == GENE
+    is_control = ~is_gene & ~np.isin(types, list(NO_CONTROLS))
+    column = np.cumsum(is_gene, dtype=np.int32) - 1
+    n_cells, n_features, stored = len(indptr) - 1, len(types), int(indptr[-1])
+    per_feature = np.zeros(n_features, dtype=np.int64)
+    per_cell = np.zeros(n_cells, dtype=np.int32)
+    kept = np.zeros(n_cells + 1, dtype=np.int64)
+    data: list[NDArray[np.int32]] = []
+    indices: list[NDArray[np.int32]] = []
+    start = 0
+    while start < n_cells:
+        progress(int(indptr[start]), stored)
+        end = max(start + 1, int(np.searchsorted(indptr, indptr[start] + _BLOCK, side="right")) - 1)
+        low, high = int(indptr[start]), int(indptr[end])
+        feature = group["indices"][low:high]
+        if feature.size and (feature.min() < 0 or feature.max() >= n_features):
+            raise SectionError(
+                "The feature matrix is damaged: it points at features that are not listed.",
+                where=path,
+                found=f"feature {int(feature.max()):,}",
+                expected=f"0 to {n_features - 1:,}",
+                mend="Copy the file again from where it was made.",
+            )
+        feature = feature.astype(np.int32)
+        value = check_counts(group["data"][low:high], path)
+        cell = np.repeat(np.arange(end - start), np.diff(indptr[start : end + 1]))
+        per_feature += np.bincount(feature, weights=value, minlength=n_features).astype(np.int64)
+        noise = is_control[feature]
+        per_cell[start:end] = np.bincount(cell[noise], weights=value[noise], minlength=end - start)
+        keep = is_gene[feature] & (value > 0)
+        kept[start + 1 : end + 1] = np.bincount(cell[keep], minlength=end - start)
+        data.append(value[keep])
+        indices.append(column[feature[keep]])
+        start = end
+    progress(stored, stored)
+    offsets = np.cumsum(kept)
+    offsets = offsets if offsets[-1] > np.iinfo(np.int32).max else offsets.astype(np.int32)
+    counts = sparse.csr_matrix(
+        (
+            np.concatenate(data) if data else np.zeros(0, np.int32),
+            np.concatenate(indices) if indices else np.zeros(0, np.int32),
+            offsets,
+        ),
+        shape=(n_cells, int(is_gene.sum())),
+    )
+    counts.sum_duplicates()
+    return counts, per_feature, per_cell
