@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import MethodType
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 
 CELLS, COLOURS, OUTLINES = "Cells", "Cell colours", "Cell outlines"
 _OUTLINE_COLOUR = "#D9D9D9"
+_CANVAS_PX = 700
+"""Zoom is screen pixels a µm; the shorter side of a usual canvas turns the width of a view into a zoom."""
 _CHANNEL_MAPS = ("gray", "cyan", "magenta", "yellow", "green", "red", "blue")
 
 
@@ -35,9 +36,9 @@ class SectionLayers:
     says so. ``centroids_um`` is (n_cells, 2) x, y in µm, in table order.
     """
 
-    viewer: Viewer
     section: SpatialData
     table: AnnData | None
+    viewer: Viewer | None = None
     images: list[Image] = field(default_factory=list)
     cells: Labels | None = None
     overlay: CellOverlay | None = None
@@ -69,20 +70,36 @@ class SectionLayers:
         cell_layers = [self.overlay and self.overlay.layer, self.outlines and self.outlines.layer, self.cells]
         return [*self.images, *(layer for layer in cell_layers if layer is not None)]
 
+    def show(self, viewer: Viewer) -> None:
+        """Put the layers into a viewer, with a scale bar; the cells are selected. From the GUI thread."""
+        self.viewer = viewer
+        for layer in self.all_layers():
+            viewer.add_layer(layer)
+        if self.all_layers():
+            _scale_bar(viewer).visible = True
+            viewer.reset_view()
+        if self.cells is not None:
+            viewer.layers.selection.active = self.cells
+        if hasattr(viewer, "window"):
+            from stplm_napari import spatialdata_dock
+
+            spatialdata_dock.link(viewer, self.section)
+
     def remove(self) -> None:
         """Take the layers out of the viewer; those the user removed already are skipped."""
         for layer in self.all_layers():
-            if layer in self.viewer.layers:
+            if self.viewer is not None and layer in self.viewer.layers:
                 self.viewer.layers.remove(layer)
         self.images, self.cells, self.overlay, self.outlines = [], None, None, None
 
     def fly_to(self, row: int, width_um: float = 120.0) -> None:
         """Centre the view on a cell, about ``width_um`` µm wide. Without positions, nothing happens."""
-        if self.centroids_um is None or not np.isfinite(self.centroids_um[row]).all():
+        if self.viewer is None or self.centroids_um is None or not np.isfinite(self.centroids_um[row]).all():
             return
         x, y = self.centroids_um[row]
-        self.viewer.camera.center = (0.0, float(y), float(x))
-        self.viewer.camera.zoom = max(self.viewer.camera.zoom, min(self.viewer.canvas.size) / width_um)
+        camera = _camera(self.viewer)
+        camera.center = (0.0, float(y), float(x))
+        camera.zoom = max(camera.zoom, _CANVAS_PX / width_um)
 
 
 def show_section(viewer: Viewer, section: SpatialData, prepared: PreparedSection | None = None) -> SectionLayers:
@@ -99,46 +116,48 @@ def show_section(viewer: Viewer, section: SpatialData, prepared: PreparedSection
 
     Returns
     -------
-    The layers. ``message`` says what is missing: masks, outlines, or positions altogether (then there is no cell layer).
+    The layers. ``message`` says what is missing: masks, outlines, or positions (then there is no cell layer).
     """
-    prepared = prepare_section(section) if prepared is None else prepared
-    layers = SectionLayers(viewer, section, section.tables.get(keys.TABLE), message=prepared.message)
-    add_images(layers, prepared.channels)
-    if prepared.cells is not None:
-        add_cells(layers, prepared.cells)
-    if layers.all_layers():
-        viewer.scale_bar.visible = True
-        viewer.reset_view()
+    layers = make_layers(section, prepared)
+    layers.show(viewer)
     return layers
 
 
-def add_images(layers: SectionLayers, channels: Sequence[Channel]) -> None:
-    """Add image channels, the first one (DAPI) visible, the others ready to be switched on."""
+def make_layers(section: SpatialData, prepared: PreparedSection | None = None) -> SectionLayers:
+    """The layers of a section, in no viewer yet. May run in a thread. Parameters as for :func:`show_section`."""
+    prepared = prepare_section(section) if prepared is None else prepared
+    layers = SectionLayers(section, section.tables.get(keys.TABLE), message=prepared.message)
+    layers.images = [_image(layers, channel, i) for i, channel in enumerate(prepared.channels)]
+    if prepared.cells is not None:
+        _add_cells(layers, prepared.cells)
+    return layers
+
+
+def _image(layers: SectionLayers, channel: Channel, i: int) -> Image:
+    """The first channel (DAPI) is visible, the others are ready to be switched on."""
     from napari.layers import Image
 
-    for i, channel in enumerate(channels):
-        image = Image(
-            list(channel.levels) if len(channel.levels) > 1 else channel.levels[0],
-            multiscale=len(channel.levels) > 1,
-            name=channel.name,
-            colormap=_CHANNEL_MAPS[i % len(_CHANNEL_MAPS)],
-            contrast_limits=channel.contrast,
-            blending="translucent" if i == 0 else "additive",
-            visible=i == 0,
-            units=("um", "um"),
-            metadata=_spatialdata_metadata(layers, channel.element, None),
-            **channel.placement.napari(),
-        )
-        _stay_in_microns(image)
-        layers.images.append(layers.viewer.add_layer(image))
+    image = Image(
+        list(channel.levels) if len(channel.levels) > 1 else channel.levels[0],
+        multiscale=len(channel.levels) > 1,
+        name=channel.name,
+        colormap=_CHANNEL_MAPS[i % len(_CHANNEL_MAPS)],
+        contrast_limits=channel.contrast,
+        blending="translucent" if i == 0 else "additive",
+        visible=i == 0,
+        units=("um", "um"),
+        metadata=_spatialdata_metadata(layers, channel.element, None),
+        **channel.placement.napari(),
+    )
+    _stay_in_microns(image)
+    return image
 
 
-def add_cells(layers: SectionLayers, cells: CellImage) -> None:
-    """Add colours, outlines and the (transparent, selected) label image of the cells."""
+def _add_cells(layers: SectionLayers, cells: CellImage) -> None:
+    """Colours, outlines and the (transparent) label image of the cells."""
     from napari.layers import Labels
     from napari.utils.colormaps import DirectLabelColormap
 
-    viewer = layers.viewer
     place = cells.placement.napari()
     common = {
         "levels": cells.levels,
@@ -168,8 +187,16 @@ def add_cells(layers: SectionLayers, cells: CellImage) -> None:
     for layer in (layers.overlay.layer, layers.outlines.layer, layers.cells):
         _stay_in_microns(layer)
         _tell_about_cells(layer, layers)
-        viewer.add_layer(layer)
-    viewer.layers.selection.active = layers.cells
+
+
+def _camera(viewer: Viewer) -> Any:
+    """napari 0.9 moved it."""
+    return viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera
+
+
+def _scale_bar(viewer: Viewer) -> Any:
+    """napari 0.9 moved it."""
+    return viewer.canvas.overlays.scale_bar if hasattr(viewer, "canvas") else viewer.scale_bar
 
 
 def _tell_about_cells(layer: Layer, layers: SectionLayers) -> None:

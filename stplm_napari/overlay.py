@@ -4,7 +4,8 @@ The layer is a napari Labels pyramid whose levels are small array objects. Asked
 of the cell label image and returns ``lut[labels]`` as uint8, so only the pixels on screen are ever mapped. A recolour
 writes a new table of one byte per label and a colormap of at most 256 entries, then refreshes the layer.
 
-Codes in the table: 0 transparent; 1 to 253 classes or steps of a value; 254 ring around highlighted cells; 255 grey.
+Codes in the table: 0 transparent; 1 to 252 classes or steps of a value; 253 and 254 the dark rim and the light ring of
+highlighted cells; 255 grey.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from napari.layers import Labels
     from numpy.typing import ArrayLike, NDArray
 
-MAX_CLASSES = 253
+MAX_CLASSES = 252
 """Classes that one overlay can tell apart; also the number of steps of a continuous colour map."""
-_RING, _GREY = 254, 255
-_HIGHLIGHT_COLOUR = "#FFFFFF"
+_RIM, _RING, _GREY = 253, 254, 255
+_RIM_COLOUR, _HIGHLIGHT_COLOUR = "#000000", "#FFFFFF"
 TUMOUR_MAP = "tumour"
 """Our diverging map: blue (not tumour) over a light grey to the palette's vermilion (tumour)."""
 _TUMOUR_STOPS = ("#2166AC", "#92C5DE", "#EDEAE6", "#F4A56A", TUMOUR_COLOUR)
@@ -67,7 +68,7 @@ class ColourLevel:
         look = self._look
         ring = look.ring
         small = self._diameter < 6
-        width = 0 if small else max(look.outline, 2 if ring is not None else 0)
+        width = 0 if small else max(look.outline, 3 if ring is not None else 0)
         labels, inner = padded(self._base, key, width)
         window = labels[inner]
         codes: NDArray[np.uint8] = np.take(look.lut, window, mode="clip")
@@ -76,7 +77,9 @@ class ColourLevel:
         if ring is not None:
             marked = np.take(ring, window, mode="clip")
             if marked.any():
-                codes[marked if small else marked & boundaries(labels, 2)[inner]] = _RING
+                codes[marked if small else marked & boundaries(labels, 3)[inner]] = _RING
+                if not small:
+                    codes[marked & boundaries(labels, 1)[inner]] = _RIM
         return codes
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
@@ -205,7 +208,7 @@ class CellOverlay:
         hi: float = 1.0,
         missing: str = "transparent",
     ) -> None:
-        """Colour the cells by a number, in 253 steps.
+        """Colour the cells by a number, in 252 steps.
 
         Parameters
         ----------
@@ -235,7 +238,10 @@ class CellOverlay:
         self.show_classes(np.zeros(len(self.values), np.int64), [colour])
 
     def highlight(self, cells: ArrayLike, colour: str | None = None) -> None:
-        """Draw a ring around these cells (row numbers) on top of their colours; an empty list takes the rings away."""
+        """Ring these cells (row numbers) on top of their colours; an empty list takes the rings away.
+
+        The ring has a dark rim, so that it shows on any colour. Where cells are a few pixels only, they are filled.
+        """
         rows = np.asarray(cells, np.int64)
         ring = None
         if len(rows):
@@ -247,7 +253,7 @@ class CellOverlay:
             self.layer.refresh(extent=False)
         else:
             palette = self._palette.copy()
-            palette[_RING] = ring_colour
+            palette[_RIM], palette[_RING] = _rgba([_RIM_COLOUR])[0], ring_colour
             self._set_palette(palette)
 
     def clear(self) -> None:
@@ -276,7 +282,7 @@ class CellOverlay:
         self._look.lut = lut
         palette = np.zeros((256, 4), np.float32)
         palette[1 : len(colours) + 1] = colours
-        palette[_RING] = self._palette[_RING]
+        palette[[_RIM, _RING]] = self._palette[[_RIM, _RING]]
         palette[_GREY] = _rgba([UNASSIGNED_COLOUR])[0]
         self._set_palette(palette)
 
@@ -289,8 +295,23 @@ class CellOverlay:
             self.layer.colormap = _colormap(palette)
 
 
+def warm_up(label_dtype: Any = np.int32) -> None:
+    """Pay for what the first overlay would make the window wait for, about 4 s once a process; meant for a thread.
+
+    napari compiles its colour mapping with numba for each dtype (the overlay's and the label image's), and reads its
+    table of units at the first layer that has one.
+    """
+    from napari.layers import Labels
+
+    Labels(np.zeros((2, 2), np.uint8), units=("um", "um"))
+    for dtype in (np.dtype(np.uint8), np.dtype(label_dtype)):
+        palette = np.zeros((256, 4), np.float32)
+        palette[1 : MAX_CLASSES + 1] = colour_steps("viridis")
+        _colormap(palette).map(np.zeros((2, 2), dtype))
+
+
 def colour_steps(cmap: str) -> NDArray[np.float32]:
-    """(253, 4) RGBA of a matplotlib colour map, or of ``"tumour"``."""
+    """(252, 4) RGBA of a matplotlib colour map, or of ``"tumour"``."""
     from matplotlib import colormaps
     from matplotlib.colors import LinearSegmentedColormap
 

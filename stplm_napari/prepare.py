@@ -1,4 +1,4 @@
-"""A section as plain arrays in µm, ready to be shown. Reads and computes; runs in a thread. No Qt, no napari."""
+"""A section as plain arrays in µm, ready to be shown. Reads and computes; runs in a thread."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 
 from stplm import keys
 from stplm.progress import Progress, no_progress
+from stplm_napari import spatialdata_dock
+from stplm_napari.overlay import warm_up
 from stplm_napari.pyramid import TileStore, in_memory
 
 if TYPE_CHECKING:
@@ -100,12 +102,19 @@ def prepare_section(section: SpatialData, progress: Progress = no_progress) -> P
     channels = prepare_images(section)
     progress(1, 2)
     cells = prepare_cells(section)
+    if cells is not None:
+        warm_up(cells.levels[0].dtype)
+        spatialdata_dock.make_importable()
     progress(2, 2)
     return PreparedSection(channels, cells, _NO_POSITIONS if cells is None else cells.note)
 
 
 def prepare_images(section: SpatialData) -> list[Channel]:
     """All channels of the morphology image (or of the only image there is), DAPI first; [] without an image."""
+    from spatialdata.models import get_channel_names
+
+    from stplm.io.outlines import levels_of
+
     images = section.images
     name = keys.MORPHOLOGY if keys.MORPHOLOGY in images else next(iter(images), None)
     if name is None:
@@ -113,30 +122,29 @@ def prepare_images(section: SpatialData) -> list[Channel]:
     placement = placement_of(section, images[name])
     if placement is None:
         return []
-    levels = _levels(images[name])
-    axes, store = levels[0].dims, TileStore()
-    names = [str(c) for c in levels[0].coords["c"].values] if "c" in axes else [name]
-    names = ["DAPI"] if len(names) == 1 and (names[0] in ("0", name)) else names
-    channels = []
+    names = [str(c) for c in get_channel_names(images[name])]
+    names = ["DAPI"] if names in (["0"], [name]) else names
+    channels, store = [], TileStore()
     for i, channel in enumerate(names):
-        planes = [(level.isel(c=i) if "c" in axes else level).transpose("y", "x").data for level in levels]
-        planes = in_memory(_enough_levels(planes), store)
+        planes = in_memory(_enough_levels([level[i] for level in levels_of(images[name])]), store)
         channels.append(Channel(channel, planes, placement, _contrast(planes[-1]), name))
     return sorted(channels, key=lambda c: not c.name.lower().startswith(_DAPI))
 
 
 def prepare_cells(section: SpatialData) -> CellImage | None:
     """The cell label image; painted from outlines or centroids where the section has none; None without positions."""
+    from stplm.io.outlines import label_values, levels_of
+
     table = section.tables.get(keys.TABLE)
     if table is None or table.n_obs == 0:
         return None
     centroids = np.asarray(table.obsm[keys.SPATIAL], float)[:, :2] if keys.SPATIAL in table.obsm else None
-    if keys.CELL_LABELS in section.labels and keys.LABEL_VALUE in table.obs:
+    values = label_values(table)
+    if keys.CELL_LABELS in section.labels and values is not None:
         element = section.labels[keys.CELL_LABELS]
         placement = placement_of(section, element)
         if placement is not None:
-            levels = in_memory(_enough_levels([level.data for level in _levels(element)]), TileStore())
-            values = table.obs[keys.LABEL_VALUE].to_numpy().astype(np.int64)
+            levels = in_memory(_enough_levels(levels_of(element)), TileStore())
             diameter = _diameter(levels, len(values))
             return CellImage(levels, values, placement, diameter, centroids, keys.CELL_LABELS)
     return _painted(section, table, centroids)
@@ -144,19 +152,10 @@ def prepare_cells(section: SpatialData) -> CellImage | None:
 
 def placement_of(section: SpatialData, element: Any) -> Placement | None:
     """Where an element lies in µm; None when nothing says so."""
-    from spatialdata.transformations import get_transformation
+    from stplm.io.outlines import affine_to_microns
 
-    found = get_transformation(element, get_all=True)
-    axes = ("x", "y")
-    if keys.MICRONS in found:
-        return Placement(np.asarray(found[keys.MICRONS].to_affine_matrix(axes, axes), float))
-    table = section.tables.get(keys.TABLE)
-    source = {} if table is None else table.uns.get(keys.UNS, {}).get(keys.UNS_SOURCE, {})
-    pixel_size = source.get("pixel_size")
-    if keys.PIXELS in found and pixel_size:
-        to_pixels = np.asarray(found[keys.PIXELS].to_affine_matrix(axes, axes), float)
-        return Placement(np.diag([float(pixel_size), float(pixel_size), 1.0]) @ to_pixels)
-    return None
+    matrix = affine_to_microns(element, section.tables.get(keys.TABLE))
+    return None if matrix is None else Placement(matrix)
 
 
 def _painted(section: SpatialData, table: AnnData, centroids: NDArray[np.floating] | None) -> CellImage | None:
@@ -191,36 +190,27 @@ def _painted(section: SpatialData, table: AnnData, centroids: NDArray[np.floatin
 
 
 def _outlines(section: SpatialData, table: AnnData) -> NDArray[np.object_] | None:
-    """Outlines in µm in table order, None for cells without one; None where the section has no outlines."""
+    """A polygon in µm for every cell that has a place, in table order; None where the section brings no outlines.
+
+    Cells that miss in the outlines of the others become discs.
+    """
+    import shapely
+
+    from stplm.errors import ExportError
+    from stplm.io.outlines import cell_outlines
+    from stplm.spatial.raster import MAX_RADIUS_UM
+
     if keys.CELL_BOUNDARIES not in section.shapes:
         return None
-    shapes = section.shapes[keys.CELL_BOUNDARIES]
-    placement = placement_of(section, shapes)
-    if placement is None:
+    try:
+        outlines = cell_outlines(section, table)
+    except ExportError:
         return None
-    from shapely.affinity import affine_transform
-
-    m = placement.matrix
-    coefficients = [m[0, 0], m[0, 1], m[1, 0], m[1, 1], m[0, 2], m[1, 2]]
-    in_um = (
-        shapes.geometry
-        if np.allclose(m, np.eye(3))
-        else shapes.geometry.map(lambda g: affine_transform(g, coefficients))
-    )
-    in_um = in_um[~in_um.index.duplicated()]
-    in_um.index = in_um.index.astype(str)
-    ids = table.obs[keys.CELL_ID].astype(str) if keys.CELL_ID in table.obs else table.obs_names
-    aligned = in_um.reindex(ids).to_numpy()
-    return aligned if any(g is not None for g in aligned) else None
-
-
-def _levels(element: Any) -> list[Any]:
-    """The DataArrays of a raster element, finest first."""
-    from xarray import DataTree
-
-    if isinstance(element, DataTree):
-        return [next(iter(scale.data_vars.values())) for scale in element.children.values()]
-    return [element]
+    points = shapely.get_type_id(outlines) == 0
+    if points.all():
+        return None
+    outlines[points] = shapely.buffer(outlines[points], MAX_RADIUS_UM / 2)
+    return outlines
 
 
 def _enough_levels(planes: list[Any]) -> list[Any]:

@@ -1,0 +1,143 @@
+"""A napari window to draw in, and a small section whose truth is known. Xvfb is started where there is no display."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from stplm import keys
+
+if TYPE_CHECKING:
+    from napari import Viewer
+    from spatialdata import SpatialData
+
+
+def _start_xvfb() -> str:
+    """Start a virtual display that ends with this process. Returns why there is none, or ""."""
+    if not sys.platform.startswith("linux") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        return ""
+    program = shutil.which("Xvfb")
+    if program is None:
+        return "no display, and Xvfb is not installed"
+    read, write = os.pipe()
+    server = subprocess.Popen(
+        [program, "-displayfd", str(write), "-screen", "0", "1600x1000x24", "+extension", "GLX", "-nolisten", "tcp"],
+        pass_fds=(write,),
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(write)
+    atexit.register(server.terminate)
+    with os.fdopen(read) as pipe:
+        number = pipe.readline().strip()
+    if not number:
+        return "Xvfb did not start"
+    os.environ["DISPLAY"] = f":{number}"
+    os.environ["QT_QPA_PLATFORM"] = "xcb"
+    return ""
+
+
+_NO_DISPLAY = _start_xvfb()
+
+
+@pytest.fixture
+def viewer(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Viewer]:
+    """A shown napari window of 1200 × 800, closed after the test; skipped where nothing can be drawn."""
+    if _NO_DISPLAY:
+        pytest.skip(_NO_DISPLAY)
+    import napari
+    from napari.settings import get_settings
+
+    get_settings().application.confirm_close_window = False
+    shown = napari.Viewer(show=True)
+    shown.window.resize(1200, 800)
+    qtbot.wait(50)
+    yield shown
+    shown.close()
+
+
+@pytest.fixture
+def screenshot(qtbot: Any) -> Callable[..., np.ndarray]:
+    """``screenshot(viewer)``: (rows, columns, 4) uint8 of the canvas; with ``canvas_only=False`` of the window."""
+
+    def take(viewer: Viewer, *, canvas_only: bool = True, path: Path | None = None) -> np.ndarray:
+        qtbot.wait(100)
+        return viewer.screenshot(None if path is None else str(path), canvas_only=canvas_only, flash=False)
+
+    return take
+
+
+GRID = 12
+"""Cells of the small section stand in GRID rows of GRID."""
+CELL_PX, PIXEL_UM = 40, 0.5
+
+
+def grid_labels() -> np.ndarray:
+    """(480, 480) uint32: discs of 32 pixels in a grid; label values are shuffled and have gaps."""
+    size = GRID * CELL_PX
+    y, x = np.mgrid[:size, :size]
+    inside = np.hypot(y % CELL_PX - CELL_PX / 2 + 0.5, x % CELL_PX - CELL_PX / 2 + 0.5) < 16
+    cell = (y // CELL_PX) * GRID + x // CELL_PX
+    return np.where(inside, grid_values()[cell], 0).astype(np.uint32)
+
+
+def grid_values() -> np.ndarray:
+    """(144,) label value of each cell, by row of the table: a shuffle of 3, 6, 9, ..."""
+    return 3 * (np.random.default_rng(0).permutation(GRID * GRID) + 1)
+
+
+def grid_centroids() -> np.ndarray:
+    """(144, 2) x, y in µm."""
+    row, column = np.divmod(np.arange(GRID * GRID), GRID)
+    return (np.stack([column, row], axis=1) + 0.5) * CELL_PX * PIXEL_UM
+
+
+@pytest.fixture
+def grid_section() -> SpatialData:
+    """A section of 144 round cells with a DAPI image, outlines and cell labels, as the readers return it."""
+    import anndata
+    import pandas as pd
+    import scipy.sparse as sp
+    import shapely
+    from geopandas import GeoDataFrame
+    from spatialdata import SpatialData
+    from spatialdata.models import Image2DModel, Labels2DModel, ShapesModel, TableModel
+    from spatialdata.transformations import Identity, Scale
+
+    rng = np.random.default_rng(1)
+    n, labels = GRID * GRID, grid_labels()
+    to_um = {keys.PIXELS: Identity(), keys.MICRONS: Scale([PIXEL_UM, PIXEL_UM], axes=("x", "y"))}
+    dapi = np.where(labels > 0, 2000, 100).astype(np.uint16) + rng.integers(0, 50, labels.shape).astype(np.uint16)
+    ids = [f"cell-{i}" for i in range(n)]
+    obs = pd.DataFrame(
+        {keys.CELL_ID: ids, keys.LABEL_VALUE: grid_values().astype(np.int32), keys.N_COUNTS: rng.integers(5, 300, n)},
+        index=ids,
+    )
+    obs["kind"] = pd.Categorical(np.where(np.arange(n) % 2, "odd", "even"))
+    obs[keys.REGION] = pd.Categorical([keys.CELL_LABELS] * n)
+    table = anndata.AnnData(
+        sp.csr_matrix(rng.poisson(2, (n, 5)).astype(np.int32)),
+        obs=obs,
+        var=pd.DataFrame(index=["EPCAM", "CD3E", "ERBB2", "LUM", "PECAM1"]),
+        obsm={keys.SPATIAL: grid_centroids()},
+    )
+    table = TableModel.parse(table, region=keys.CELL_LABELS, region_key=keys.REGION, instance_key=keys.LABEL_VALUE)
+    outlines = GeoDataFrame(
+        geometry=[shapely.Point(x, y).buffer(16) for x, y in grid_centroids() / PIXEL_UM], index=ids
+    )
+    return SpatialData(
+        images={keys.MORPHOLOGY: Image2DModel.parse(dapi[None], dims=("c", "y", "x"), transformations=to_um)},
+        labels={
+            keys.CELL_LABELS: Labels2DModel.parse(labels, dims=("y", "x"), transformations=to_um, scale_factors=[2])
+        },
+        shapes={keys.CELL_BOUNDARIES: ShapesModel.parse(outlines, transformations=dict(to_um))},
+        tables={keys.TABLE: table},
+    )
