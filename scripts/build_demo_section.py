@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import tifffile
 from demo_segmentation import Segmentation, segment
 from scipy.sparse import csr_matrix
 
-from stplm.io.bundle import PIXEL_SIZE, write_bundle
+from stplm.io.bundle import FILES, PIXEL_SIZE, write_bundle
 from stplm.io.bundle_tables import UNASSIGNED_CELL
 from stplm.io.cell_ids import encode_cell_ids
 
@@ -132,8 +133,9 @@ def build(shared: Path, target: Path, overlay: Path | None = None) -> dict[str, 
     )
     cells["near_crop_edge"] = border < EDGE
     table["cell_id"] = np.where(table["row"] >= 0, ids[table["row"]], UNASSIGNED_CELL)
-    write_bundle(
-        target,
+    # Built beside the section and moved in, so that its README.md stays.
+    built = write_bundle(
+        target.with_name(f"{target.name}_new"),
         counts=count_matrix(table, len(ids), genes),
         features=features,
         cells=cells,
@@ -145,6 +147,12 @@ def build(shared: Path, target: Path, overlay: Path | None = None) -> dict[str, 
         experiment=EXPERIMENT,
         overwrite=True,
     )
+    target.mkdir(exist_ok=True)
+    for name in FILES:
+        if (target / name).is_dir():
+            shutil.rmtree(target / name)
+        (built / name).replace(target / name)
+    built.rmdir()
     if overlay is not None:
         draw(overlay, dapi, found)
     return {name: round(float(value), 4) for name, value in agreement(table, found).items()}

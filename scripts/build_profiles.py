@@ -1,9 +1,9 @@
 """Build ``resources/profiles/breast.csv``: ``python scripts/build_profiles.py ../shared/data``.
 
 A reference profile says how the counts of a cell of one class spread over the genes. These are measured, not borrowed:
-cells of a Xenium breast section that show several of the class's textbook markers (``resources/profiles/breast_markers.csv``)
-and clearly more of them than of any other class's, pooled. Cells of the labelled regions are left out, and no label
-is read, so that scores on labelled cells stay honest.
+cells of a Xenium breast section that show several of the class's textbook markers (``breast_markers.csv`` beside the
+result) and clearly more of them than of any other class's, pooled. Cells of the labelled regions are left out, and no
+label is read, so that scores on labelled cells stay honest.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ never invented. The same input gives the same bytes.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,7 @@ from stplm.io.bundle_tables import (
 )
 from stplm.io.bundle_zarr import Raster, write_cells_zarr
 from stplm.io.cell_ids import decode_cell_ids
+from stplm.io.staged import staged_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,12 +108,12 @@ def write_bundle(
     method
         How the cells were segmented, for ``segmentation_method``.
     overwrite
-        Replace the bundle files of an existing folder; other files in it stay.
+        Replace a bundle that is there; a folder that holds anything but a bundle is never replaced.
 
     Raises
     ------
     ExportError
-        The folder exists, or the parts do not fit together.
+        The folder is not empty, or the parts do not fit together.
     SectionError
         A cell id is not in Xenium's format.
     """
@@ -129,10 +129,8 @@ def write_bundle(
     owners = np.asarray(nucleus_cell, dtype=np.int64)
     frame, summary = cells_frame(cells, counts, features, cell_labels, nucleus_labels, owners, pixel_size, method)
 
-    staging = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    try:
+    with staged_folder(target, overwrite=True) as staging:
+        staging.mkdir()
         write_matrix(staging / "cell_feature_matrix.h5", counts, features, cells["cell_id"].to_numpy(dtype=str))
         write_parquet(frame, staging / "cells.parquet")
         write_cells_zarr(
@@ -159,20 +157,16 @@ def write_bundle(
             write_morphology(staging / "morphology_focus", image, pixel_size)
         _write_json(staging / "gene_panel.json", _panel(features, experiment or {}))
         _write_json(staging / "experiment.xenium", _experiment(frame, features, pixel_size, experiment or {}))
-        target.mkdir(parents=True, exist_ok=True)
-        for name in FILES:
-            _remove(target / name)
-            if (staging / name).exists():
-                (staging / name).replace(target / name)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return target
 
 
 def _check(target: Path, counts: csr_matrix, features: pd.DataFrame, cells: pd.DataFrame, overwrite: bool) -> None:
-    if target.exists() and any(target.iterdir()) and not overwrite:
+    if target.exists() and any(target.iterdir()) and not (overwrite and (target / "experiment.xenium").exists()):
         raise ExportError(
-            "The folder for the bundle is not empty.", where=target, mend="Choose another folder, or overwrite=True."
+            "The folder for the bundle is not empty.",
+            where=target,
+            expected="a new folder" + (", or a bundle to replace" if overwrite else ""),
+            mend="Choose another folder." if overwrite else "Choose another folder, or overwrite=True.",
         )
     if counts.shape != (len(cells), len(features)):
         raise ExportError(
@@ -186,13 +180,6 @@ def _check(target: Path, counts: csr_matrix, features: pd.DataFrame, cells: pd.D
     if cells["cell_id"].duplicated().any():
         twice = cells.loc[cells["cell_id"].duplicated(), "cell_id"].iloc[0]
         raise ExportError("A cell id occurs twice.", where=target, found=str(twice), expected="unique ids")
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 MAX_VERTICES = 25
 """Vertices of a ring, the repeated last one included; about what Xenium Onboard Analysis writes."""
-_TOLERANCES = (0.35, 0.5, 0.75, 1.0, 1.4, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
+_TOLERANCES = (0.75, 1.0, 1.4, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)
 """Douglas-Peucker tolerances in pixels, tried in turn until a ring is short enough."""
 
 
@@ -44,36 +44,26 @@ def trace_outlines(
 ) -> Outlines:
     """Trace each object of a label image (y, x); 0 is background.
 
-    Marching squares at the pixel borders (scikit-image), then Douglas-Peucker (shapely) with the smallest tolerance
-    that leaves at most ``max_vertices``. Of an object in several parts the longest ring is taken, holes are filled.
+    Pixel edges (:func:`stplm.spatial.trace.trace_labels`), then Douglas-Peucker (shapely) with the smallest tolerance
+    that leaves at most ``max_vertices``. Of an object in several parts the largest is taken, holes are filled.
     Pixel (row, column) covers the µm square from ``(column, row) * pixel_size``.
     """
     import shapely
-    from scipy.ndimage import find_objects
-    from skimage.measure import find_contours
 
-    values: list[int] = []
-    rings: list[npt.NDArray[np.float64]] = []
-    for value, box in enumerate(find_objects(labels), start=1):
-        if box is None:
-            continue
-        mask = np.pad(labels[box] == value, 1)
-        contour = max(find_contours(mask, 0.5), key=len)
-        # From padded pixel centres to pixel borders: minus the pad, plus half a pixel.
-        origin = np.array([box[0].start, box[1].start]) - 0.5
-        values.append(value)
-        rings.append((contour + origin)[:, ::-1])
-    if not rings:
-        return Outlines(np.zeros(0, np.int64), np.zeros(1, np.int64), np.zeros((0, 2), np.float32))
-    full = np.array([shapely.Polygon(ring) for ring in rings], dtype=object)
+    from stplm.spatial.trace import trace_labels
+
+    values, polygons = trace_labels(labels)
+    parts, owner = shapely.get_parts(polygons, return_index=True)
+    # The largest part of each object: sorted by object, then by falling area, the first of each.
+    order = np.lexsort((-shapely.area(parts), owner))
+    largest = parts[order[np.searchsorted(owner[order], np.arange(len(values)))]]
+    full = shapely.polygons(shapely.get_exterior_ring(largest))
     simple = full.copy()
     left = np.arange(len(full))
     for tolerance in _TOLERANCES:
         simple[left] = shapely.simplify(full[left], tolerance)
         left = left[shapely.get_num_coordinates(simple[left]) > max_vertices]
-        if not len(left):
-            break
-    simple[left] = shapely.convex_hull(shapely.simplify(full[left], _TOLERANCES[-1]))
+    simple[left] = shapely.minimum_rotated_rectangle(full[left])
     xy, index = shapely.get_coordinates(simple, return_index=True)
     offsets = np.searchsorted(index, np.arange(len(simple) + 1)).astype(np.int64)
-    return Outlines(np.asarray(values, np.int64), offsets, (xy * pixel_size).astype(np.float32))
+    return Outlines(values, offsets, (xy * pixel_size).astype(np.float32))
