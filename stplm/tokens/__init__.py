@@ -1,0 +1,1 @@
+"""Gene vocabulary, panels, medians, and rank value encoding: cells as sentences of gene tokens."""

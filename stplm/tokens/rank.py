@@ -18,13 +18,14 @@ import pandas as pd
 from scipy import sparse
 
 from stplm import keys
-from stplm.errors import GeneError, SectionError
+from stplm.errors import GeneError
 from stplm.io.validate import counts_csr
 from stplm.progress import Progress, no_progress
-from stplm.spatial.graph import NeighbourGraph, neighbour_graph
-from stplm.tokens.counts import ROWS_A_BLOCK, CountBlock, count_blocks
+from stplm.spatial.graph import NeighbourGraph
+from stplm.tokens.counts import CountBlock, count_blocks
 from stplm.tokens.encoded import RankTokens, count_bins
 from stplm.tokens.medians import choose_medians, load_medians, medians_of
+from stplm.tokens.neighbourhood import graph_of, pooled_blocks
 from stplm.tokens.ranking import count_ranked, rank_block
 from stplm.tokens.vocabulary import CLS, EOS, PAD, Vocabulary, gene_ids, load_vocabulary
 
@@ -123,11 +124,11 @@ def rank_encode(
         return _encode(count_blocks(table), table.n_obs, columns, words, specials, length, min_counts, progress)
     if neighbours not in ("each", "pooled"):
         raise ValueError(f"neighbours must be None, 'each' or 'pooled', not {neighbours!r}")
-    near = _graph(table, graph, k, radius)
+    near = graph_of(table, graph, k, radius)
     counts = counts_csr(table.to_memory().X if table.isbacked else table.X, "table.X")
     enough = np.asarray(counts.sum(axis=1)).ravel() >= min_counts
     if neighbours == "pooled":
-        blocks = _pooled_blocks(counts, near, enough)
+        blocks = pooled_blocks(counts, near, enough)
         tokens = _encode(blocks, table.n_obs, columns, words, specials, length, 0, progress)
         return tokens if enough.all() else tokens.take(np.flatnonzero(enough))
     tokens = _encode(count_blocks(table), table.n_obs, columns, words, specials, length, 0, progress)
@@ -185,33 +186,6 @@ def _columns(
     return _Columns(tokens, medians_of(ids, figures))
 
 
-def _graph(table: AnnData, graph: NeighbourGraph | None, k: int | None, radius: float | None) -> NeighbourGraph:
-    if graph is None:
-        if keys.SPATIAL not in table.obsm:
-            raise SectionError(
-                "Neighbours need positions, and this table has none.",
-                where=f'obsm["{keys.SPATIAL}"]',
-                expected="x and y of each cell in µm",
-            )
-        return neighbour_graph(np.asarray(table.obsm[keys.SPATIAL]), k=k, radius=radius)
-    if k is not None or radius is not None:
-        raise ValueError("give a graph, or k and radius, not both")
-    if graph.n_cells != table.n_obs:
-        raise SectionError(
-            "The neighbour graph is of another table.", found=f"{graph.n_cells} cells", expected=f"{table.n_obs} cells"
-        )
-    return graph
-
-
-def _pooled_blocks(counts: sparse.csr_matrix, graph: NeighbourGraph, enough: np.ndarray) -> Iterator[CountBlock]:
-    ones = enough[graph.indices].astype(np.int32)
-    adjacency = sparse.csr_matrix((ones, graph.indices, graph.indptr), shape=(graph.n_cells, graph.n_cells))
-    rows = ROWS_A_BLOCK // 8
-    for start in range(0, graph.n_cells, rows):
-        stop = min(start + rows, graph.n_cells)
-        yield CountBlock(start, stop, (adjacency[start:stop] @ counts).tocsr())
-
-
 def _encode(
     blocks: Iterator[CountBlock],
     n_cells: int,
@@ -254,12 +228,11 @@ def _encode_block(
     lengths = np.minimum(count_ranked(*csr, columns.tokens), max_length - around) + around
     stops = np.cumsum(lengths)
     starts = stops - lengths
-    ids = np.empty(int(stops[-1]) if len(stops) else 0, dtype=dtype)
-    raw = np.zeros(len(ids), dtype=np.int32)
+    ids, raw = np.zeros((2, int(stops[-1]) if len(stops) else 0), dtype=np.int32)
     gene_starts, gene_stops = starts + (first is not None), stops - (last is not None)
     rank_block(*csr, columns.tokens, columns.medians, gene_starts, gene_stops, ids, raw)
     if first is not None:
         ids[starts] = first
     if last is not None:
         ids[stops - 1] = last
-    return ids, count_bins(raw), lengths, cells
+    return ids.astype(dtype), count_bins(raw), lengths, cells

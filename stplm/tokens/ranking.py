@@ -37,7 +37,7 @@ def rank_block(
     starts, stops
         int64, (n_rows,): where rows go; genes beyond ``stops`` are cut.
     ids, raw
-        Filled here, of any integer type.
+        int32, filled here.
 
     Notes
     -----
