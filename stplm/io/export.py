@@ -110,7 +110,9 @@ def write_h5ad(section_or_table: SpatialData | AnnData, path: str | Path, *, ove
     with staged_file(path, overwrite=overwrite) as part, ad.settings.override(allow_write_nullable_strings=True):
         try:
             table.write_h5ad(part, compression="gzip")
-        except (TypeError, ValueError, NotImplementedError) as error:
+        except OSError:
+            raise
+        except Exception as error:  # AnnData's own error for what it cannot store has no public name
             raise ExportError(
                 "The cell table holds something that an h5ad file cannot.", where=path, found=str(error)
             ) from error
@@ -220,7 +222,7 @@ def _write_store(section: SpatialData, part: Path, target: Path) -> None:
             zarr.consolidate_metadata(zarr.storage.LocalStore(part))
     except OSError:
         raise
-    except (TypeError, ValueError, KeyError, NotImplementedError) as error:
+    except Exception as error:  # whatever an element's writer makes of content it cannot store
         raise ExportError(
             "The section holds something that a SpatialData zarr cannot.", where=target, found=str(error)
         ) from error

@@ -19,7 +19,7 @@ from stplm.errors import ExportError
 _PART = ".stplm-part-"
 _OLD = ".stplm-old"
 _LEFTOVER_AFTER_S = 24 * 3600
-_OUR_FAULT_NOT = {
+_REASONS = {
     errno.EACCES: "no permission to write there",
     errno.EPERM: "no permission to write there",
     errno.EROFS: "the disk is read-only",
@@ -40,7 +40,7 @@ def staged_file(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
     ------
     ExportError
         The folder is missing or cannot be written, ``path`` is a folder, it exists and ``overwrite`` is False, or
-        the disk fills up.
+        the system fails in the body: a full disk, a file held open.
     """
     final = _final(path)
     if final.is_dir():
@@ -169,10 +169,9 @@ def _plain_words(final: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _OUR_FAULT_NOT:
-            raise
+        reason = _REASONS.get(error.errno or 0, "the system reported an error")
         raise ExportError(
-            f"{final.name} could not be written: {_OUR_FAULT_NOT[error.errno]}.",
+            f"{final.name} could not be written: {reason}.",
             where=final,
             found=str(error),
             mend="Free some space, close programs that hold the file open, or choose another place.",

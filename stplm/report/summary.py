@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from spatialdata import SpatialData
 
-_DPI = 170
+_DPI = 200
 _NOT_AS_ROWS = ("classes", "seeded")
 """Provenance that the page says elsewhere."""
 _WORDS = {
@@ -135,7 +135,7 @@ def plot_distributions(table: AnnData) -> Figure:
     from matplotlib.figure import Figure
 
     counts = table.obs[keys.N_COUNTS].to_numpy(dtype=np.float64) if keys.N_COUNTS in table.obs else _sums(table)
-    figure = Figure(figsize=(6.8, 1.75), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(5.4, 1.55), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     top = max(counts.max(initial=1), 2 * keys.MIN_COUNTS)
@@ -168,11 +168,11 @@ def _pictures(section: Any, table: AnnData, colours: Mapping[str, str] | None) -
     if keys.SPATIAL not in table.obsm:
         return pictures
     # The page's own table is the legend of the first picture.
-    wanted: dict[str, tuple[str, bool]] = {"classes": (keys.CLASS, False)}
+    wanted: dict[str, tuple[str, bool, float]] = {"classes": (keys.CLASS, False, 6.2)}
     if keys.TUMOUR in table.obs:
-        wanted |= {"call": (TUMOUR_CALL, True), "probability": (keys.TUMOUR, True)}
-    for name, (colour, legend) in wanted.items():
-        figure = plot_tissue(section, colour, title="", legend=legend, colours=colours, dpi=_DPI)
+        wanted |= {"call": (TUMOUR_CALL, True, 5.0), "probability": (keys.TUMOUR, True, 5.0)}
+    for name, (colour, legend, width) in wanted.items():
+        figure = plot_tissue(section, colour, title="", legend=legend, colours=colours, width_in=width, dpi=_DPI)
         pictures[name] = _data_uri(figure)
     return pictures
 

@@ -26,7 +26,8 @@ __all__ = ["TUMOUR_CALL", "plot_tissue", "section_name"]
 
 ENDINGS = (".png", ".svg", ".pdf")
 _WIDTH_IN = 7.2
-_MAX_HEIGHT_IN = 7.0
+_TALLEST = 1.0
+"""Height of the tissue at most, in widths of the figure."""
 _MARGIN_IN = 0.12
 _ROW_IN = 0.185
 _TIGHT_ROW_IN = 0.135
@@ -60,6 +61,7 @@ def plot_tissue(
     opacity: float = 1.0,
     scale_bar_um: float | None = None,
     region: tuple[float, float, float, float] | None = None,
+    width_in: float = _WIDTH_IN,
     dpi: int = 300,
 ) -> Figure:
     """Draw the tissue with a legend and a scale bar, for a paper or a report.
@@ -91,8 +93,10 @@ def plot_tissue(
         Length of the scale bar in µm; by default a round length near a fifth of the width.
     region
         (x0, y0, x1, y1) in µm to show; by default all.
+    width_in
+        Width of the figure in inches; the default is that of two columns of a journal. Text keeps its size.
     dpi
-        Pixels an inch; the figure is 7.2 inches wide.
+        Pixels an inch.
 
     Returns
     -------
@@ -114,9 +118,9 @@ def plot_tissue(
     colouring = colour_cells(table, colour, colours)
     title = section_name(table) if title is None else title
     side = _legend_width(colouring) + _MARGIN_IN if legend else 0.0
-    room = _WIDTH_IN - side - 2 * _MARGIN_IN
+    room = width_in - side - 2 * _MARGIN_IN
     probe = field_of(section, table, 1000, region)
-    scale = min(room / probe.width, _MAX_HEIGHT_IN / probe.height)
+    scale = min(room / probe.width, _TALLEST * width_in / probe.height)
     width, height = probe.width * scale, probe.height * scale
     field = field_of(section, table, max(64, round(max(width, height) * dpi)), region)
     picture = _compose(section, table, field, colouring, image=image, outlines=outlines, opacity=opacity)

@@ -5,6 +5,7 @@ Painting the outlines back (:func:`stplm.spatial.raster.rasterise_cells`) gives 
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numba
@@ -53,7 +54,7 @@ def trace_labels(labels: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.ob
                 for line in lines[order[first[i] : first[i] + counts[i]]]
             ]
         )
-        polygons[i] = shapely.symmetric_difference_all(rings)
+        polygons[i] = functools.reduce(shapely.symmetric_difference, rings)
     return values, polygons
 
 
