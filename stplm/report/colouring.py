@@ -149,6 +149,8 @@ def _measured(table: AnnData, column: str, values: NDArray[np.float64], at_least
     if column == keys.TUMOUR:
         tumour, called, threshold = tumour_calls(table)
         notes.append(f"{int(tumour.sum()):,} of {int(called.sum()):,} cells ≥ {threshold:g}")
+    elif column not in _UNIT_RANGE and known.any() and values[known].max() > high:
+        notes.append("Colours end at the 99th percentile")
     elif column in _UNIT_RANGE and known.any():
         notes.append(f"Mean {values[known].mean():.2f}")
     return Colouring(_TITLES.get(column, column), rgb, entries, (low, high), notes=notes)

@@ -158,11 +158,11 @@ def plot_tissue(
 
 
 def section_name(table: AnnData) -> str:
-    """What to call the section: the name its reader noted, else that of its file or folder."""
+    """What to call the section: its run and region as the instrument noted them, else its file or folder."""
     source = table.uns.get(keys.UNS, {}).get(keys.UNS_SOURCE, {})
-    for name in ("name", "region_name"):
-        if source.get(name):
-            return str(source[name])
+    noted = [str(source[name]) for name in ("run", "region") if source.get(name)]
+    if noted:
+        return " · ".join(noted)
     return Path(str(source["path"])).name if source.get("path") else "Section"
 
 
@@ -195,7 +195,9 @@ def _compose(
     colours = colouring.rgb[cells[shown]]
     if grey is not None:
         # Brighter where the stain is, never darker: the body of a cell has just the colour of the legend.
-        colours += _NUCLEUS_LIGHT * grey[shown][:, None] * (1 - colours)
+        # Measurements get less of it: there, lightness is the message.
+        light = _NUCLEUS_LIGHT if colouring.limits is None else 0.4 * _NUCLEUS_LIGHT
+        colours += light * grey[shown][:, None] * (1 - colours)
     picture[shown] = (1 - opacity) * picture[shown] + opacity * colours
     if outlines is None:
         there = np.count_nonzero(np.bincount(cells[shown], minlength=1))
