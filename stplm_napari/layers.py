@@ -170,7 +170,7 @@ def _add_cells(layers: SectionLayers, cells: CellImage) -> None:
     layers.centroids_um = cells.centroids_um
     layers.picker = CellPicker(cells.levels[0], cells.values, cells.centroids_um, cells.placement.to_pixel)
     layers.overlay = CellOverlay(name=COLOURS, **common)
-    layers.outlines = CellOverlay(name=OUTLINES, outline=1, **common)
+    layers.outlines = CellOverlay(name=OUTLINES, outline=1, hide_small=True, **common)
     layers.outlines.show_uniform(_OUTLINE_COLOUR)
     layers.outlines.layer.opacity = 0.6
     clear = np.zeros(4)

@@ -40,7 +40,7 @@ class _Look:
     lut: NDArray[np.uint8]
     ring: NDArray[np.bool_] | None = None
     outline: int = 0
-    diameters: tuple[float, ...] = ()
+    hide_small: bool = False
 
 
 class ColourLevel:
@@ -53,14 +53,17 @@ class ColourLevel:
     look
         The table shared by all levels.
     diameter
-        Typical cell diameter in this level's pixels; below 6, cells are filled where outlines would drown everything.
+        Typical cell diameter in this level's pixels; below 6 there is no room for outlines.
+    coarsest
+        Whether this is the last level of a pyramid, see :meth:`repaint`.
     """
 
     dtype = np.dtype(np.uint8)
     ndim = 2
 
-    def __init__(self, base: Any, look: _Look, diameter: float) -> None:
+    def __init__(self, base: Any, look: _Look, diameter: float, coarsest: bool = False) -> None:
         self._base, self._look, self._diameter = base, look, diameter
+        self._whole = np.zeros(base.shape, np.uint8) if coarsest else None
         self.shape: tuple[int, int] = tuple(base.shape)
         self.size = int(np.prod(self.shape))
 
@@ -68,23 +71,35 @@ class ColourLevel:
         look = self._look
         ring = look.ring
         small = self._diameter < 6
-        width = 0 if small else max(look.outline, 3 if ring is not None else 0)
+        band = max(3, round(self._diameter / 8))
+        width = 0 if small else max(look.outline, band if ring is not None else 0)
         labels, inner = padded(self._base, key, width)
         window = labels[inner]
         codes: NDArray[np.uint8] = np.take(look.lut, window, mode="clip")
         if look.outline and not small:
             codes[~boundaries(labels, look.outline)[inner]] = 0
+        elif look.outline and look.hide_small:
+            codes[:] = 0
         if ring is not None:
             marked = np.take(ring, window, mode="clip")
             if marked.any():
-                codes[marked if small else marked & boundaries(labels, 3)[inner]] = _RING
+                codes[marked if small else marked & boundaries(labels, band)[inner]] = _RING
                 if not small:
                     codes[marked & boundaries(labels, 1)[inner]] = _RIM
         return codes
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        codes = self[:, :]
-        return codes if dtype is None else codes.astype(dtype)
+        codes = self[:, :] if self._whole is None else self._whole
+        return codes.astype(codes.dtype if dtype is None else dtype, copy=bool(copy))
+
+    def repaint(self) -> None:
+        """Bring the coarsest level up to date.
+
+        napari (0.9) takes the coarsest level as a whole, once, and draws thumbnail and overview from that array for
+        ever. So it is given one that is ours to write.
+        """
+        if self._whole is not None:
+            self._whole[...] = self[:, :]
 
 
 @dataclass
@@ -107,6 +122,8 @@ class CellOverlay:
         Typical diameter of a cell in pixels of the finest level.
     outline
         0 fills the cells; n draws outlines n pixels wide.
+    hide_small
+        Seen from afar, where a cell is a few pixels, outlines are filled so that colours stay visible; or hidden.
     affine
         3 × 3 (y, x) matrix applied after scale and translate, or None.
 
@@ -121,6 +138,7 @@ class CellOverlay:
     name: str = "Cell colours"
     diameter_px: float = 40.0
     outline: int = 0
+    hide_small: bool = False
     affine: NDArray[np.floating] | None = None
     layer: Labels = field(init=False)
     """The napari layer. Opacity and visibility are napari's own."""
@@ -133,13 +151,16 @@ class CellOverlay:
             raise ValueError("label values of cells start at 1; 0 is background")
         top = int(self.values.max()) if len(self.values) else 0
         # One entry more than the highest label: np.take(mode="clip") sends every stray label there, and it stays 0.
-        self._look = _Look(np.zeros(top + 2, np.uint8), outline=self.outline)
+        self._look = _Look(np.zeros(top + 2, np.uint8), None, self.outline, self.hide_small)
         self._palette = np.zeros((256, 4), np.float32)
         finest = self.levels[0].shape[0]
-        data = [ColourLevel(a, self._look, self.diameter_px * a.shape[0] / finest) for a in self.levels]
+        data = [ColourLevel(a, self._look, self.diameter_px * a.shape[0] / finest) for a in self.levels[:-1]]
+        last, several = self.levels[-1], len(self.levels) > 1
+        data.append(ColourLevel(last, self._look, self.diameter_px * last.shape[0] / finest, coarsest=several))
+        self._coarsest = data[-1]
         self.layer = Labels(
-            data if len(data) > 1 else data[0],
-            multiscale=len(data) > 1,
+            data if several else data[0],
+            multiscale=several,
             name=self.name,
             scale=self.scale_um,
             translate=self.translate_um,
@@ -248,13 +269,9 @@ class CellOverlay:
             ring = np.zeros(len(self._look.lut), bool)
             ring[self.values[rows]] = True
         self._look.ring = ring
-        ring_colour = _rgba([colour or _HIGHLIGHT_COLOUR])[0]
-        if np.array_equal(self._palette[_RING], ring_colour):
-            self.layer.refresh(extent=False)
-        else:
-            palette = self._palette.copy()
-            palette[_RIM], palette[_RING] = _rgba([_RIM_COLOUR])[0], ring_colour
-            self._set_palette(palette)
+        palette = self._palette.copy()
+        palette[[_RIM, _RING]] = _rgba([_RIM_COLOUR, colour or _HIGHLIGHT_COLOUR])
+        self._redraw(palette)
 
     def clear(self) -> None:
         """No colours and no rings."""
@@ -264,7 +281,7 @@ class CellOverlay:
     def set_outline(self, width: int) -> None:
         """0 fills the cells, n draws outlines n pixels wide."""
         self._look.outline = self.outline = int(width)
-        self.layer.refresh(extent=False)
+        self._redraw(self._palette)
 
     def rgba(self) -> NDArray[np.float32]:
         """(n_cells, 4) colours as drawn (without the layer's opacity), so that plots show the very same ones."""
@@ -284,10 +301,11 @@ class CellOverlay:
         palette[1 : len(colours) + 1] = colours
         palette[[_RIM, _RING]] = self._palette[[_RIM, _RING]]
         palette[_GREY] = _rgba([UNASSIGNED_COLOUR])[0]
-        self._set_palette(palette)
+        self._redraw(palette)
 
-    def _set_palette(self, palette: NDArray[np.float32]) -> None:
+    def _redraw(self, palette: NDArray[np.float32]) -> None:
         """A new colormap refreshes the layer by itself; where it did not change, a refresh is all there is to do."""
+        self._coarsest.repaint()
         if np.array_equal(palette, self._palette):
             self.layer.refresh(extent=False)
         else:

@@ -25,6 +25,7 @@ _NO_POSITIONS = (
 )
 _MAX_PIXELS = 64_000_000
 """Cells painted from outlines or centroids get at most this many pixels: 256 MB."""
+_QUICK_PIXELS = 2_000_000
 _FINEST_UM = 0.5
 """Pixel size of painted cells where the budget allows."""
 _DAPI = ("dapi", "dna", "hoechst", "nuclei")
@@ -126,8 +127,8 @@ def prepare_images(section: SpatialData) -> list[Channel]:
     names = ["DAPI"] if names in (["0"], [name]) else names
     channels, store = [], TileStore()
     for i, channel in enumerate(names):
-        planes = in_memory(_enough_levels([level[i] for level in levels_of(images[name])]), store)
-        channels.append(Channel(channel, planes, placement, _contrast(planes[-1]), name))
+        planes = in_memory(_enough_levels([level[i] for level in levels_of(images[name])], 1024), store)
+        channels.append(Channel(channel, planes, placement, _contrast(planes), name))
     return sorted(channels, key=lambda c: not c.name.lower().startswith(_DAPI))
 
 
@@ -144,7 +145,7 @@ def prepare_cells(section: SpatialData) -> CellImage | None:
         element = section.labels[keys.CELL_LABELS]
         placement = placement_of(section, element)
         if placement is not None:
-            levels = in_memory(_enough_levels(levels_of(element)), TileStore())
+            levels = in_memory(_enough_levels(levels_of(element), 512), TileStore())
             diameter = _diameter(levels, len(values))
             return CellImage(levels, values, placement, diameter, centroids, keys.CELL_LABELS)
     return _painted(section, table, centroids)
@@ -213,16 +214,17 @@ def _outlines(section: SpatialData, table: AnnData) -> NDArray[np.object_] | Non
     return outlines
 
 
-def _enough_levels(planes: list[Any]) -> list[Any]:
-    """A pyramid down to about a thousand pixels, by striding where the element has too few levels of its own."""
+def _enough_levels(planes: list[Any], min_size: int) -> list[Any]:
+    """A pyramid down to ``min_size`` pixels or less, by striding where the element has too few levels of its own."""
     from stplm.spatial.raster import label_pyramid
 
-    return [*planes[:-1], *label_pyramid(planes[-1], min_size=1024)]
+    return [*planes[:-1], *label_pyramid(planes[-1], min_size)]
 
 
-def _contrast(plane: Any) -> tuple[float, float]:
-    """Percentiles of the coarsest level that make tissue stand out: bright debris must not darken it."""
-    values = np.asarray(plane)
+def _contrast(planes: Sequence[Any]) -> tuple[float, float]:
+    """Percentiles that make tissue stand out, bright debris or not, from the finest level that is quick to read."""
+    quick = [plane for plane in planes if np.prod(plane.shape) <= _QUICK_PIXELS]
+    values = np.asarray(quick[0] if quick else planes[-1])
     values = values[values > 0] if (values > 0).any() else values
     low, high = np.percentile(values, (2, 99.7))
     return float(low), float(max(high, low + 1))

@@ -119,9 +119,12 @@ def padded(base: Any, key: Any, width: int) -> tuple[NDArray[Any], tuple[slice, 
 
 
 def boundaries(labels: NDArray[Any], width: int = 1) -> NDArray[np.bool_]:
-    """True for the pixels of a label with another label or background at most ``width`` pixels up, down or aside."""
+    """True for the pixels of a label that have another label or background 1 or ``width`` pixels up, down or aside.
+
+    For cells wider than ``width`` that is a band of ``width`` pixels inside their border.
+    """
     edge = np.zeros(labels.shape, bool)
-    for step in range(1, width + 1):
+    for step in sorted({1, width}):
         down = labels[step:] != labels[:-step]
         right = labels[:, step:] != labels[:, :-step]
         edge[step:] |= down

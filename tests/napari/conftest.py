@@ -75,6 +75,20 @@ def screenshot(qtbot: Any) -> Callable[..., np.ndarray]:
     return take
 
 
+@pytest.fixture
+def colour_at(screenshot: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    """``colour_at(viewer, xy_um)``: (n, 3) uint8, what the canvas shows at (n, 2) places in µm."""
+
+    def look(viewer: Viewer, xy_um: np.ndarray) -> np.ndarray:
+        image, camera = screenshot(viewer), viewer.scene.camera
+        height, width = viewer.canvas.size
+        place = (np.atleast_2d(xy_um) - np.array(camera.center[-1:-3:-1])) * camera.zoom + [width / 2, height / 2]
+        columns, rows = (place * np.array([image.shape[1] / width, image.shape[0] / height])).astype(int).T
+        return image[rows, columns, :3]
+
+    return look
+
+
 GRID = 12
 """Cells of the small section stand in GRID rows of GRID."""
 CELL_PX, PIXEL_UM = 40, 0.5
