@@ -15,6 +15,8 @@ from stplm_napari.picking import install_click
 from stplm_napari.session import Session
 
 if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
     from stplm_napari.layers import SectionLayers
 
 _RIGHT = 2
@@ -28,13 +30,13 @@ class Canvas:
     label away; 1 to 9 choose the class; Ctrl-Z and Ctrl-Shift-Z undo and redo.
     """
 
-    def __init__(self, layers: SectionLayers, session: Session) -> None:
-        self.layers, self._session = layers, session
+    def __init__(self, viewer: Viewer, layers: SectionLayers, session: Session) -> None:
+        self.layers, self._viewer, self._session = layers, viewer, session
         self._undo_all: list[Callable[[], Any]] = []
         for signal in (session.embedded, session.labels_changed, session.predicted, session.colouring_changed):
             signal.connect(self.recolour)
             self._undo_all.append(partial(signal.disconnect, self.recolour))
-        self._undo_all.append(install_click(layers.viewer, layers, self._on_click))
+        self._undo_all.append(install_click(viewer, layers, self._on_click))
         self._undo_all.append(self._install_right_click())
         self._bind_keys()
         self.recolour()
@@ -44,13 +46,12 @@ class Canvas:
         if self.layers.overlay is not None:
             paint(self.layers.overlay, self._session)
 
-    def close(self, remove_layers: bool = True) -> None:
+    def close(self) -> None:
         """Let go of session, mouse and keys, and take the layers out."""
         for undo in self._undo_all:
             undo()
         self._undo_all.clear()
-        if remove_layers:
-            self.layers.remove()
+        self.layers.remove()
 
     # --- mouse ---
 
@@ -63,7 +64,7 @@ class Canvas:
             self._try(lambda: self._session.annotations.clear_labels([self._session.table.obs_names[row]]))
 
     def _install_right_click(self) -> Callable[[], None]:
-        callbacks = self.layers.viewer.mouse_drag_callbacks
+        callbacks = self._viewer.mouse_drag_callbacks
 
         def on_press(_: Any, event: Any) -> Generator[None, None, None]:
             if event.button != _RIGHT:
@@ -82,7 +83,7 @@ class Canvas:
 
     def _free(self) -> bool:
         """Not while the user draws on some other layer."""
-        active = self.layers.viewer.layers.selection.active
+        active = self._viewer.layers.selection.active
         return active is None or str(getattr(active, "mode", "pan_zoom")) == "pan_zoom"
 
     # --- keys ---
@@ -92,7 +93,7 @@ class Canvas:
         actions: dict[str, Callable[[], Any]] = {key: partial(self._choose, key) for key in KEYS}
         actions["Control-Z"] = lambda: self._try(self._session.annotations.undo)
         actions["Control-Shift-Z"] = lambda: self._try(self._session.annotations.redo)
-        for target in (self.layers.viewer, *self.layers.all_layers()):
+        for target in (self._viewer, *self.layers.all_layers()):
             for key, action in actions.items():
                 target.bind_key(key, partial(_without_parent, action), overwrite=True)
                 self._undo_all.append(partial(target.bind_key, key, None, overwrite=True))
@@ -101,7 +102,7 @@ class Canvas:
         chosen = next((c for c in self._session.classes if c.key == key), None)
         if chosen is not None:
             self._session.choose_class(chosen.name)
-            self.layers.viewer.status = f"Clicks label {chosen.name}"
+            self._viewer.status = f"Clicks label {chosen.name}"
 
     def _try(self, action: Callable[[], Any]) -> None:
         try:

@@ -60,6 +60,11 @@ class Job:
             self.progressed.emit()
 
     @property
+    def age_ms(self) -> float:
+        """Milliseconds since it was started."""
+        return 1000 * (time.monotonic() - self.started)
+
+    @property
     def rate(self) -> float:
         """Units a second since the first report; 0 while unknown."""
         if self._first is None:

@@ -164,6 +164,21 @@ class Session:
         """Cells per predicted class."""
         return dict(self.table.obs[keys.CLASS].value_counts()) if self.is_predicted else {}
 
+    def n_unsure(self) -> int:
+        """Cells with a class whose confidence is under the slider."""
+        if not self.is_predicted:
+            return 0
+        obs = self.table.obs
+        return int(((obs[keys.CONFIDENCE] < self.colouring.unsure_below) & obs[keys.CLASS].notna()).sum())
+
+    def possible_colourings(self) -> tuple[str, ...]:
+        """What the cells can be coloured by now."""
+        return (
+            *((CLASS, TUMOUR, CONFIDENCE) if self.is_predicted else ()),
+            *((CLUSTER,) if self._has_clusters() else ()),
+            *((CELLS,) if self.is_open else ()),
+        )
+
     @property
     def outdated(self) -> str:
         """Why the prediction no longer fits what is open; "" while it does."""

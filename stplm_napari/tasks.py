@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from stplm import keys
 from stplm.errors import LabelError
 from stplm.palette import is_tumour_name
 from stplm.progress import Progress, no_progress
@@ -20,6 +21,7 @@ from stplm_napari.results import Result
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from spatialdata import SpatialData
 
 FROM_LABELS, FROM_COLUMN, FROM_PROFILES = "labels", "column", "profiles"
 _TABLE = "table.h5ad"
@@ -110,6 +112,34 @@ def classify(table: AnnData, params: Mapping[str, Any]) -> tuple[Any, pd.Series]
     classifier = stplm.fit_classifier(table, labels, tumour_classes=tumour, seed=params.get("seed", 0))
     stplm.predict(table, classifier)
     return classifier, labels
+
+
+def export(
+    section: SpatialData,
+    table: AnnData,
+    path: str | Path,
+    what: str,
+    *,
+    labels: Mapping[str, list[str]] | None = None,
+    own_labels: bool = False,
+    colours: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+    **options: Any,
+) -> Path:
+    """``stplm.export`` with the user's labels (``{class: [cell ids]}``) as the column ``stplm_label``.
+
+    ``own_labels`` exports these instead of the predicted classes; ``colours`` is the class registry's. Writes to
+    ``table``, which is ``section``'s.
+    """
+    import stplm
+
+    pairs = {cell: name for name, cells in (labels or {}).items() for cell in cells}
+    if pairs:
+        values = pd.Series(pairs).reindex(table.obs_names)
+        table.obs[keys.LABEL] = pd.Categorical(values, categories=list(labels or {}))
+    if what in ("explorer", "geojson"):
+        options |= {"column": keys.LABEL if own_labels else keys.CLASS, "colours": dict(colours or {})}
+    return Path(stplm.export(section, path, what=what, overwrite=overwrite, **options))
 
 
 def label_columns(table: AnnData, most: int = 100) -> list[str]:

@@ -19,7 +19,9 @@ from stplm.progress import Progress
 from stplm_napari import tasks
 from stplm_napari.canvas import Canvas
 from stplm_napari.jobs import FAILED, Job, Jobs
+from stplm_napari.journal import journal_path
 from stplm_napari.process import WorkerProcess
+from stplm_napari.recent import remember
 from stplm_napari.results import Result, section_snapshot, snapshot
 from stplm_napari.session import Embedding, Prediction, Session
 from stplm_napari.steps import Step
@@ -66,7 +68,10 @@ class Workspace(QObject):
         self.message = ""
         """What is missing from the open section, e.g. positions; a sentence or ""."""
         self.written: Path | None = None
-        """What was exported last."""
+        """What was exported last, and when (local time, HH:MM)."""
+        self.written_at = ""
+        self.choices: dict[str, dict[str, Any]] = {}
+        """What is chosen in the docks' forms, so that a dock opened again shows it."""
         self._live = True
         self._base: Mapping[str, Any] = {"source": tasks.FROM_LABELS}
         self._again = False
@@ -109,6 +114,7 @@ class Workspace(QObject):
 
         def show(result: tuple[Any, ...]) -> None:
             self.show(*result, path=path)
+            remember(path)
             threading.Thread(target=self._warm_up, daemon=True).start()
 
         return self.opening.take(self.jobs.start(f"Opening {path.name}", read, show))
@@ -121,16 +127,10 @@ class Workspace(QObject):
             self.canvas.close()
             self.canvas = None
         layers = show_section(self.viewer, section, prepared)
-        self.adopt(section, table, layers, path=path)
-
-    def adopt(self, section: Any, table: Any, layers: Any, *, path: str | Path | None = None) -> None:
-        """Make a section whose layers are in the viewer already the open one."""
-        if self.canvas is not None:
-            self.canvas.close()
         self._base = {"source": tasks.FROM_LABELS}
         self.message = layers.message
         self.session.open(section, table, path=path)
-        self.canvas = Canvas(layers, self.session)
+        self.canvas = Canvas(self.viewer, layers, self.session)
 
     def _warm_up(self) -> None:
         """Have torch imported before the user asks for an embedding; if that fails, the embedding will say so."""
@@ -183,11 +183,18 @@ class Workspace(QObject):
         self._base = {"source": source, **params}
         return self._fit()
 
+    def refit(self) -> Job:
+        """Classify again from the source used last, with the labels there are now."""
+        return self._fit()
+
+    @property
+    def will_refit(self) -> bool:
+        """Whether a fit with the present labels is running or about to."""
+        return self._timer.isActive() or self._again or self.classifying.is_busy
+
     def _fit(self) -> Job:
         session = self.session
-        own: dict[str, list[str]] = {}
-        for cell, label in session.annotations.labels.items():
-            own.setdefault(label.name, []).append(cell)
+        own = self._own_labels()
         flags = {c.name: c.tumour for c in session.classes}
         params = {**self._base, "labels": own, "tumour": flags, "seed": 0}
         step, made_from, table = Step("classify", params), session.revision, snapshot(session.table)
@@ -208,6 +215,13 @@ class Workspace(QObject):
         job = self.jobs.start("Classifying cells", run, put)
         job.ended.connect(lambda: self._after_fit(job))
         return self.classifying.take(job)
+
+    def _own_labels(self) -> dict[str, list[str]]:
+        """``{class: [cell ids]}``."""
+        own: dict[str, list[str]] = {}
+        for cell, label in self.session.annotations.labels.items():
+            own.setdefault(label.name, []).append(cell)
+        return own
 
     def _on_labels(self) -> None:
         self._request_refit()
@@ -234,20 +248,28 @@ class Workspace(QObject):
 
     def export(self, path: str | Path, what: str, *, overwrite: bool = False, **options: Any) -> Job:
         """Write the section or its cells to a file."""
-        step = Step("export", {"path": str(path), "what": what, "overwrite": overwrite, **options})
-        section = section_snapshot(self.session.section, snapshot(self.session.table))
+        colours = {c.name: c.colour for c in self.session.classes}
+        own = {"labels": self._own_labels(), "colours": colours}
+        step = Step("export", {"path": str(path), "what": what, "overwrite": overwrite, **own, **options})
+        table = snapshot(self.session.table)
+        section = section_snapshot(self.session.section, table)
 
         def run(progress: Progress) -> Path:
-            import stplm
-
             progress(0, 0)
-            return Path(stplm.export(section, path, what=what, overwrite=overwrite, **options))
+            return tasks.export(section, table, **step.params)
 
         def note(written: Path) -> None:
-            self.written = written
+            self.written, self.written_at = written, _now()
             self.session.record(step)
 
         return self.exporting.take(self.jobs.start(f"Writing {Path(path).name}", run, note, can_cancel=False))
+
+    def export_folder(self) -> Path:
+        """Where to write by default: beside the section, or the home folder where that cannot be."""
+        path = self.session.path
+        if path is not None and journal_path(path).parent == path.resolve().parent:
+            return path.resolve().parent
+        return Path.home()
 
     # --- undo ---
 

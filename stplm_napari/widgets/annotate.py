@@ -1,0 +1,166 @@
+"""The Annotate dock: choose a class, click cells, watch the tissue recolour."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+
+from stplm.errors import StplmError
+from stplm_napari.annotations import KEYS
+from stplm_napari.changes import CellClass
+from stplm_napari.steps import Step
+from stplm_napari.widgets.classform import ask_class
+from stplm_napari.widgets.colouring import ColouringBar
+from stplm_napari.widgets.common import Dock, EmptyState
+from stplm_napari.widgets.legend import Legend
+from stplm_napari.widgets.panels import ErrorPanel, JobPanel
+from stplm_napari.widgets.result import ResultLine
+from stplm_napari.widgets.style import button, text
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+
+class AnnotateWidget(Dock):
+    """Labels cells by clicking. While the dock is in front, clicks on the tissue label cells."""
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__(napari_viewer)
+        self.empty = EmptyState("No section is open.", "Open a section", lambda: self.open_dock("Section"))
+        self.how = text()
+        self.not_embedded = EmptyState(
+            "No cells embedded yet. Your labels are kept; the tissue recolours once the cells are embedded.",
+            "Embed cells",
+            lambda: self.workspace.embed(),
+        )
+        self.embedding = JobPanel(self.workspace.embedding, self)
+        self.legend = Legend(self)
+        self.undo = button("Undo", self.workspace.undo, tip="Ctrl-Z")
+        self.redo = button("Redo", self.workspace.redo, tip="Ctrl-Shift-Z")
+        self.add = button("+ Class", self.add_class, tip="Add a class")
+        self.live = button("Live", self._toggle_live, tip="From the second class on, every label recolours the tissue")
+        self.live.setCheckable(True)
+        self.update_now = button("Update the tissue", self._update_now, "primary")
+        self.error = ErrorPanel()
+        self.fitting = JobPanel(self.workspace.classifying, self)
+        self.result = ResultLine(self)
+        self.content = QWidget()
+        layout = QVBoxLayout(self.content)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(10)
+        layout.addWidget(self.how)
+        layout.addWidget(self.not_embedded)
+        layout.addWidget(self.embedding)
+        layout.addWidget(self.legend)
+        row = QHBoxLayout()
+        row.setSpacing(6)
+        for part in (self.add, self.undo, self.redo):
+            row.addWidget(part)
+        row.addStretch(1)
+        row.addWidget(self.live)
+        layout.addLayout(row)
+        layout.addWidget(self.update_now)
+        layout.addWidget(self.error)
+        layout.addWidget(self.fitting)
+        layout.addWidget(self.result)
+        layout.addWidget(ColouringBar(self))
+        self.body.addWidget(self.empty)
+        self.body.addWidget(self.content)
+        self.body.addStretch(1)
+        session = self.session
+        for signal in (session.section_opened, session.embedded, session.labels_changed, session.predicted):
+            self.listen(signal, self.refresh)
+        for signal in (session.active_class_changed, self.workspace.live_changed, self.workspace.embedding.changed):
+            self.listen(signal, self.refresh)
+        session.failed.connect(self.error.show_error)
+        self._connections.append(lambda: session.failed.disconnect(self.error.show_error))
+        session.labels_changed.connect(self.error.clear)
+        for key in KEYS:
+            shortcut = QShortcut(QKeySequence(key), self, context=Qt.ShortcutContext.WidgetWithChildrenShortcut)
+            shortcut.activated.connect(lambda key=key: self._choose(key))
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Make what is shown equal to the state."""
+        session = self.session
+        self.empty.setVisible(not session.is_open)
+        self.content.setVisible(session.is_open)
+        if not session.is_open:
+            return
+        if session.active_class:
+            self.how.setText(
+                f"Click cells on the tissue to label them <b>{session.active_class}</b>. "
+                "A right click takes a label away; keys 1 to 9 change the class."
+            )
+        else:
+            self.how.setText("Add a class, then click cells on the tissue.")
+        busy = self.workspace.embedding.is_busy
+        self.not_embedded.setVisible(not session.is_embedded and not busy)
+        undo, redo = session.annotations.can_undo, session.annotations.can_redo
+        self.undo.setEnabled(undo is not None)
+        self.undo.setToolTip(f"Undo: {step_words(undo)}  (Ctrl-Z)" if undo else "Nothing to undo")
+        self.redo.setEnabled(redo is not None)
+        self.redo.setToolTip(f"Redo: {step_words(redo)}  (Ctrl-Shift-Z)" if redo else "Nothing to redo")
+        self.live.setChecked(self.workspace.live)
+        self.update_now.setVisible(session.is_embedded and not self.workspace.live)
+        self.update_now.setEnabled(len(session.annotations.counts()) >= 2)
+
+    def add_class(self) -> None:
+        """Ask for a new class."""
+        start = self.session.annotations.propose_class("")
+        new = ask_class(self, CellClass("", start.colour, start.key), "Add a class")
+        if new is not None:
+            self._try(lambda: self._add(new))
+
+    def _add(self, new: CellClass) -> None:
+        self.session.annotations.add_class(new.name, colour=new.colour, key=new.key, tumour=new.tumour)
+        self.session.choose_class(new.name)
+
+    def _choose(self, key: str) -> None:
+        for found in self.session.classes:
+            if found.key == key:
+                self.session.choose_class(found.name)
+
+    def _toggle_live(self) -> None:
+        self.workspace.live = self.live.isChecked()
+
+    def _update_now(self) -> None:
+        self.workspace.refit()
+
+    def _try(self, action: Any) -> None:
+        try:
+            action()
+        except StplmError as error:
+            self.error.show_error(error)
+
+    # Clicks label cells only while the dock is in front: a stray click elsewhere must not change anything.
+
+    def showEvent(self, event: Any) -> None:
+        """Qt's."""
+        self.session.annotating = True
+        super().showEvent(event)
+
+    def hideEvent(self, event: Any) -> None:
+        """Qt's."""
+        if not event.spontaneous():
+            self.session.annotating = False
+        super().hideEvent(event)
+
+
+def step_words(step: Step) -> str:
+    """An annotation step in a few words."""
+    p = step.params
+    n = len(p.get("cells", ()))
+    cells = f"{n:,} cell{'s' if n != 1 else ''}"
+    words = {
+        "set_labels": f"label {cells} {p.get('name')}",
+        "clear_labels": f"clear {cells}",
+        "add_class": f"add {p.get('name')}",
+        "change_class": f"change {p.get('name')}",
+        "remove_class": f"remove {p.get('name')}",
+        "merge_classes": f"merge {p.get('name')} into {p.get('into')}",
+    }
+    return words.get(step.name, step.name)

@@ -1,0 +1,162 @@
+"""The parts that all docks share: the dock itself, empty state, facts, folded settings."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import QFrame, QGridLayout, QScrollArea, QToolButton, QVBoxLayout, QWidget
+
+from stplm_napari.facts import Fact
+from stplm_napari.widgets.style import GAP, MARGIN, button, style_sheet, text
+from stplm_napari.workspace import Workspace
+
+if TYPE_CHECKING:
+    from magicgui.widgets import Container
+    from napari.viewer import Viewer
+
+PLUGIN = "stplm-napari"
+MIN_WIDTH = 320
+
+
+class Dock(QWidget):
+    """A dock widget: shows the state of the workspace, holds none of its own.
+
+    Subclasses build their parts into ``self.body``, name the signals that concern them with :meth:`listen`, and make
+    what is shown equal to the state in :meth:`refresh`.
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self.workspace = Workspace.of(napari_viewer)
+        self.session = self.workspace.session
+        self._viewer = self.workspace.viewer
+        inner = QWidget()
+        self.body = QVBoxLayout(inner)
+        self.body.setContentsMargins(MARGIN, MARGIN, MARGIN, MARGIN)
+        self.body.setSpacing(GAP)
+        scroll = QScrollArea()
+        scroll.setWidget(inner)
+        scroll.setWidgetResizable(True)
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(scroll)
+        self.setMinimumWidth(MIN_WIDTH)
+        self._restyle()
+        self._connections: list[Callable[[], Any]] = []
+        self.listen(self._viewer.events.theme, self._restyle)
+        connections = self._connections
+        self.destroyed.connect(lambda: [disconnect() for disconnect in connections])
+        for keys, action in (("Ctrl+Z", self.workspace.undo), ("Ctrl+Shift+Z", self.workspace.redo)):
+            shortcut = QShortcut(QKeySequence(keys), self, context=Qt.ShortcutContext.WidgetWithChildrenShortcut)
+            shortcut.activated.connect(action)
+
+    def listen(self, signal: Any, slot: Callable[[], Any]) -> None:
+        """Call ``slot()`` at each signal for as long as the dock lives."""
+
+        def call(*_: Any) -> None:
+            slot()
+
+        signal.connect(call)
+        self._connections.append(lambda: signal.disconnect(call))
+
+    def refresh(self) -> None:
+        """Make what is shown equal to the state."""
+        raise NotImplementedError
+
+    def open_dock(self, name: str) -> Any:
+        """Show another dock of ours, e.g. "Embed", as a tab beside this one."""
+        return open_dock(self._viewer, name)
+
+    def _restyle(self) -> None:
+        self.setStyleSheet(style_sheet(self._viewer.theme))
+
+
+def open_dock(viewer: Any, name: str) -> Any:
+    """Show one of our docks and return its widget; docks of ours share one place as tabs."""
+    dock, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name, tabify=True)
+    dock.show()
+    dock.raise_()
+    return widget
+
+
+def keep_choices(workspace: Workspace, name: str, *forms: Container) -> None:
+    """Let a form start with what was chosen in it before, and remember what is chosen from now on."""
+    for i, form in enumerate(forms):
+        kept = workspace.choices.setdefault(f"{name} {i}", {})
+        for field in form:
+            if field.name in kept:
+                with contextlib.suppress(ValueError):  # a choice that this section does not offer
+                    field.value = kept[field.name]
+        form.changed.connect(lambda _, form=form, kept=kept: kept.update({f.name: f.value for f in form}))
+
+
+class EmptyState(QFrame):
+    """What to do next, and the button for it."""
+
+    def __init__(self, words: str, action: str, on_click: Callable[[], Any], *more: QWidget) -> None:
+        super().__init__()
+        self.setProperty("kind", "empty")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(16, 18, 16, 18)
+        layout.setSpacing(GAP)
+        self.words = text(words)
+        self.words.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.button = button(action, on_click, "primary")
+        layout.addWidget(self.words)
+        layout.addWidget(self.button)
+        for widget in more:
+            layout.addWidget(widget)
+
+
+class Facts(QWidget):
+    """Names and values, one a line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._grid = QGridLayout(self)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setVerticalSpacing(5)
+        self._grid.setHorizontalSpacing(14)
+        self._grid.setColumnStretch(1, 1)
+
+    def show_facts(self, facts: Iterable[Fact]) -> None:
+        """Replace what is shown."""
+        while (item := self._grid.takeAt(0)) is not None:
+            item.widget().deleteLater()
+        for row, fact in enumerate(facts):
+            name, value = text(fact.name, "name", wrap=False, tip=fact.tip), text(fact.value, tip=fact.tip)
+            value.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+            self._grid.addWidget(name, row, 0, Qt.AlignmentFlag.AlignTop)
+            self._grid.addWidget(value, row, 1)
+
+
+class More(QWidget):
+    """Advanced settings, folded until asked for."""
+
+    def __init__(self, content: QWidget, words: str = "More") -> None:
+        super().__init__()
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(4)
+        self.toggle = QToolButton()
+        self.toggle.setProperty("kind", "link")
+        self.toggle.setText(words)
+        self.toggle.setCheckable(True)
+        self.toggle.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.toggle.setArrowType(Qt.ArrowType.RightArrow)
+        self.toggle.setCursor(Qt.CursorShape.PointingHandCursor)
+        self.content = content
+        content.setVisible(False)
+        self.toggle.toggled.connect(self._on_toggled)
+        layout.addWidget(self.toggle)
+        layout.addWidget(content)
+
+    def _on_toggled(self, on: bool) -> None:
+        self.toggle.setArrowType(Qt.ArrowType.DownArrow if on else Qt.ArrowType.RightArrow)
+        self.content.setVisible(on)

@@ -1,0 +1,143 @@
+"""The Export dock: which format, where to, and where it was written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit
+from qtpy.QtCore import QUrl
+from qtpy.QtGui import QDesktopServices
+from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
+
+from stplm_napari.script import write_script
+from stplm_napari.widgets.common import Dock, EmptyState, More, keep_choices
+from stplm_napari.widgets.panels import ErrorPanel, JobPanel
+from stplm_napari.widgets.style import button, text
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+_FORMATS = (
+    ("Cells with all results (AnnData .h5ad)", "h5ad", ".h5ad"),
+    ("Whole section (SpatialData .zarr)", "zarr", ".zarr"),
+    ("Cell groups for Xenium Explorer (.csv)", "explorer", ".csv"),
+    ("Cells by class for QuPath (.geojson)", "geojson", ".geojson"),
+)
+_TELLS = {
+    "h5ad": "Counts, embedding, classes, confidence, tumour probability and your labels, for scanpy and others.",
+    "zarr": "Images, outlines and cells, for SpatialData and napari-spatialdata.",
+    "explorer": "One group and colour for every cell. In Xenium Explorer: Cells, then Upload cell groups.",
+    "geojson": "The outline of every cell with its class, colour and measurements.",
+}
+
+
+class ExportWidget(Dock):
+    """Writes the section or its cells for other tools."""
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__(napari_viewer)
+        self.empty = EmptyState("No section is open.", "Open a section", lambda: self.open_dock("Section"))
+        self.what = ComboBox(name="what", label="Format", choices=[(words, what) for words, what, _ in _FORMATS])
+        self.path = FileEdit(name="path", label="File", mode="w", tooltip="The file (for .zarr, the folder) to write")
+        self.of = ComboBox(
+            name="of",
+            label="Classes",
+            choices=[("Predicted classes", "predicted"), ("My labels", "own")],
+            tooltip="Which classes the file holds; cells without one are called Unassigned",
+        )
+        self.units = ComboBox(
+            name="units",
+            label="Units",
+            choices=[("Image pixels (QuPath)", "pixels"), ("Micrometres", "microns")],
+            tooltip="Unit of the outlines. QuPath places them in pixels of the full-resolution image.",
+        )
+        self.overwrite = CheckBox(
+            name="overwrite", text="Replace the file if it is there", tooltip="Otherwise an existing file is refused"
+        )
+        self.form = Container(widgets=[self.what, self.of, self.path], labels=True)
+        advanced = Container(widgets=[self.units, self.overwrite], labels=True)
+        for form in (self.form, advanced):
+            form.margins = (0, 0, 0, 0)
+        self.tells = text(kind="hint")
+        self.run = button("Export", self._run, "primary")
+        self.progress = JobPanel(self.workspace.exporting, self)
+        self.written = text()
+        self.show_folder = button("Open the folder", self._open_folder, "link")
+        self.script_error = ErrorPanel()
+        tip = "Writes what was done to this section as a Python script that replays without a window"
+        self.script = button("Save these steps as a script…", self._save_script, "link", tip=tip)
+        self.content = QWidget()
+        layout = QVBoxLayout(self.content)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(10)
+        for part in (self.form.native, self.tells, More(advanced.native), self.run, self.progress):
+            layout.addWidget(part)
+        for part in (self.written, self.show_folder, self.script_error, self.script):
+            layout.addWidget(part)
+        self.body.addWidget(self.empty)
+        self.body.addWidget(self.content)
+        self.body.addStretch(1)
+        keep_choices(self.workspace, "export", self.form, advanced)
+        session = self.session
+        self.listen(session.section_opened, self._suggest)
+        for signal in (session.section_opened, session.predicted, session.labels_changed):
+            self.listen(signal, self.refresh)
+        self.listen(self.workspace.exporting.changed, self.refresh)
+        self.what.changed.connect(self._suggest)
+        self.what.changed.connect(self.refresh)
+        self.of.changed.connect(self.refresh)
+        if str(self.path.value) in ("", "."):
+            self._suggest()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Make what is shown equal to the state."""
+        session, workspace = self.session, self.workspace
+        self.empty.setVisible(not session.is_open)
+        self.content.setVisible(session.is_open)
+        if not session.is_open:
+            return
+        what = self.what.value
+        classes = what in ("explorer", "geojson")
+        self.of.visible = classes
+        self.units.visible = what == "geojson"
+        reason = self._missing() if classes else ""
+        self.tells.setText(reason or _TELLS[what])
+        self.run.setEnabled(not reason and not workspace.exporting.is_busy)
+        self.written.setVisible(workspace.written is not None)
+        self.show_folder.setVisible(workspace.written is not None)
+        if workspace.written is not None:
+            self.written.setText(f"Written at {workspace.written_at} to\n{workspace.written}")
+
+    def _missing(self) -> str:
+        if self.of.value == "predicted" and not self.session.is_predicted:
+            return "No classes predicted yet: classify the cells first, in the Classify dock."
+        if self.of.value == "own" and not self.session.annotations.labels:
+            return "No labels of yours yet: label cells first, in the Annotate dock."
+        return ""
+
+    def _suggest(self) -> None:
+        """A file name beside the section, or in the home folder where that cannot be written to."""
+        path = self.session.path
+        if path is None:
+            return
+        ending = next(ending for _, what, ending in _FORMATS if what == self.what.value)
+        chosen = Path(str(self.path.value))
+        folder = chosen.parent if str(self.path.value) not in ("", ".") else self.workspace.export_folder()
+        self.path.value = folder / f"{path.stem}_stplm{ending}"
+
+    def _run(self) -> None:
+        what = self.what.value
+        options = {"own_labels": self.of.value == "own"} if what in ("explorer", "geojson") else {}
+        units = {"units": self.units.value} if what == "geojson" else {}
+        self.workspace.export(self.path.value, what, overwrite=self.overwrite.value, **options, **units)
+
+    def _open_folder(self) -> None:
+        if self.workspace.written is not None:
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self.workspace.written.parent)))
+
+    def _save_script(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(self, "Save the steps as a script", "stplm_steps.py", "Python (*.py)")
+        if path:
+            write_script(self.session.steps, Path(path), self.script_error.show_error)

@@ -1,0 +1,239 @@
+"""The class list that is the legend too: eye, colour, name, key, tumour flag, own labels and predicted cells."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QPoint, QSize, Qt
+from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
+from qtpy.QtWidgets import QColorDialog, QFrame, QHBoxLayout, QLabel, QMenu, QToolButton, QVBoxLayout, QWidget
+
+from stplm.errors import StplmError
+from stplm_napari.changes import CellClass
+from stplm_napari.session import Session
+from stplm_napari.widgets.classform import ask_class
+from stplm_napari.widgets.style import set_property, text
+
+if TYPE_CHECKING:
+    from stplm_napari.widgets.common import Dock
+
+_KEY, _COUNT = 18, 54
+_SWATCH = 16
+
+
+class Legend(QWidget):
+    """One row a class. A click chooses the class that clicks on the tissue give; a right click edits it."""
+
+    def __init__(self, dock: Dock) -> None:
+        super().__init__()
+        self._session = dock.session
+        self._layout = QVBoxLayout(self)
+        self._layout.setContentsMargins(0, 0, 0, 0)
+        self._layout.setSpacing(1)
+        self.head = _header()
+        self._layout.addWidget(self.head)
+        self.rows: dict[str, ClassRow] = {}
+        session = self._session
+        for signal in (session.section_opened, session.classes_changed, session.predicted):
+            dock.listen(signal, self.rebuild)
+        for signal in (session.labels_changed, session.colouring_changed, session.active_class_changed):
+            dock.listen(signal, self.refresh)
+        self.rebuild()
+
+    def rebuild(self) -> None:
+        """Rows for the classes there are now."""
+        classes = self._session.classes if self._session.is_open else ()
+        if [row.shown for row in self.rows.values()] != list(classes):
+            for row in self.rows.values():
+                self._layout.removeWidget(row)
+                row.deleteLater()
+            self.rows = {c.name: ClassRow(c, self._session) for c in classes}
+            for row in self.rows.values():
+                self._layout.addWidget(row)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Counts, eyes and the chosen class."""
+        session = self._session
+        if not session.is_open:
+            return
+        own, predicted = session.annotations.counts(), session.predicted_counts()
+        for name, row in self.rows.items():
+            row.refresh(own.get(name, 0), predicted.get(name) if session.is_predicted else None)
+
+
+class ClassRow(QFrame):
+    """One class."""
+
+    def __init__(self, shown: CellClass, session: Session) -> None:
+        super().__init__()
+        self.shown, self._session = shown, session
+        self.setProperty("kind", "row")
+        self.setCursor(Qt.CursorShape.PointingHandCursor)
+        self.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+        self.customContextMenuRequested.connect(self._menu)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(4, 3, 6, 3)
+        row.setSpacing(7)
+        self.eye = QToolButton()
+        self.eye.setIconSize(QSize(16, 16))
+        self.eye.setToolTip("Show or hide the cells of this class")
+        self.eye.clicked.connect(self._toggle_eye)
+        self.swatch = QToolButton()
+        self.swatch.setIcon(_swatch(shown.colour))
+        self.swatch.setIconSize(QSize(_SWATCH, _SWATCH))
+        self.swatch.setToolTip(f"Colour {shown.colour}; click to change it")
+        self.swatch.clicked.connect(self._choose_colour)
+        self.key = text(shown.key, "key" if shown.key else "nokey", wrap=False)
+        self.key.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.key.setFixedSize(_KEY, _KEY)
+        self.key.setToolTip(f"Press {shown.key} to choose this class" if shown.key else "")
+        self.name = text(shown.name, wrap=False)
+        self.name.setMinimumWidth(60)
+        self.tumour = text("T" if shown.tumour else "", "tumour" if shown.tumour else "nokey", wrap=False)
+        self.tumour.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.tumour.setFixedSize(14, 14)
+        self.tumour.setToolTip("Counts as tumour in the tumour probability" if shown.tumour else "")
+        self.own, self.cells = _count(), _count()
+        for part in (self.eye, self.swatch, self.key):
+            row.addWidget(part)
+        row.addWidget(self.name, 1)
+        for part in (self.tumour, self.own, self.cells):
+            row.addWidget(part)
+
+    def refresh(self, own: int, predicted: int | None) -> None:
+        """Show counts, eye, and whether this is the chosen class."""
+        self.own.setText(f"{own:,}" if own else "–")
+        self.cells.setText("–" if predicted is None else f"{predicted:,}")
+        self.eye.setIcon(
+            _eye(self.shown.name not in self._session.colouring.hidden, self.palette().windowText().color())
+        )
+        set_property(self, "active", "true" if self._session.active_class == self.shown.name else "false")
+
+    def mousePressEvent(self, event: Any) -> None:
+        """Qt's."""
+        if event.button() == Qt.MouseButton.LeftButton:
+            self._session.choose_class(self.shown.name)
+        super().mousePressEvent(event)
+
+    def mouseDoubleClickEvent(self, event: Any) -> None:
+        """Qt's."""
+        self.edit()
+
+    # --- actions ---
+
+    def edit(self) -> None:
+        """Ask for name, colour, key and tumour flag."""
+        self._own()
+        found = self._session.annotations.get(self.shown.name)
+        if found is not None and (new := ask_class(self, found, f"Edit {found.name}")) is not None:
+            old = {"new_name": found.name, "colour": found.colour, "key": found.key, "tumour": found.tumour}
+            what = {"new_name": new.name, "colour": new.colour, "key": new.key, "tumour": new.tumour}
+            changed = {k: v for k, v in what.items() if v != old[k]}
+            if changed:
+                self._try(partial(self._session.annotations.change_class, found.name, **changed))
+
+    def _toggle_eye(self) -> None:
+        self._session.colour(hidden=self._session.colouring.hidden ^ {self.shown.name})
+
+    def _choose_colour(self) -> None:
+        colour = QColorDialog.getColor(QColor(self.shown.colour), self, f"Colour of {self.shown.name}")
+        if colour.isValid():
+            self._own()
+            self._try(partial(self._session.annotations.change_class, self.shown.name, colour=colour.name().upper()))
+
+    def _menu(self, at: QPoint) -> None:
+        session, name = self._session, self.shown.name
+        menu = QMenu(self)
+        menu.addAction("Edit…", self.edit)
+        menu.addAction("Show only this class", self._show_only)
+        faint = menu.addMenu("Opacity")
+        for percent in (100, 75, 50, 25):
+            faint.addAction(f"{percent} %", partial(self._set_opacity, percent / 100))
+        if session.annotations.get(name) is not None:
+            flag = menu.addAction("Counts as tumour")
+            flag.setCheckable(True)
+            flag.setChecked(self.shown.tumour)
+            change = session.annotations.change_class
+            flag.toggled.connect(lambda on: self._try(partial(change, name, tumour=on)))
+            others = [c.name for c in session.annotations.classes if c.name != name]
+            if others:
+                merge = menu.addMenu("Merge into")
+                for other in others:
+                    merge.addAction(other, partial(self._try, partial(session.annotations.merge_classes, name, other)))
+            menu.addSeparator()
+            n = session.annotations.counts().get(name, 0)
+            words = f"Remove with its {n:,} labels" if n else "Remove"
+            menu.addAction(words, partial(self._try, partial(session.annotations.remove_class, name)))
+        menu.popup(self.mapToGlobal(at))
+
+    def _show_only(self) -> None:
+        self._session.colour(hidden=frozenset(c.name for c in self._session.classes) - {self.shown.name})
+
+    def _set_opacity(self, opacity: float) -> None:
+        self._session.colour(opacity={**self._session.colouring.opacity, self.shown.name: opacity})
+
+    def _own(self) -> None:
+        self._try(partial(self._session.adopt, self.shown.name))
+
+    def _try(self, action: Any) -> None:
+        try:
+            action()
+        except StplmError as error:
+            self._session.failed.emit(error)
+
+
+def _header() -> QWidget:
+    made = QWidget()
+    row = QHBoxLayout(made)
+    row.setContentsMargins(5, 0, 7, 0)
+    row.setSpacing(7)
+    row.addWidget(text("Class", "hint", wrap=False), 1)
+    for words, tip in (("Mine", "Cells that you labelled"), ("Cells", "Cells that the model calls so")):
+        label = _count()
+        label.setText(words)
+        label.setToolTip(tip)
+        label.setProperty("kind", "hint")
+        row.addWidget(label)
+    return made
+
+
+def _count() -> QLabel:
+    label = text("", wrap=False)
+    label.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+    label.setFixedWidth(_COUNT)
+    return label
+
+
+def _swatch(colour: str) -> QIcon:
+    pixmap = QPixmap(2 * _SWATCH, 2 * _SWATCH)
+    pixmap.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(pixmap)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    painter.setPen(Qt.PenStyle.NoPen)
+    painter.setBrush(QColor(colour))
+    painter.drawRoundedRect(2, 2, 2 * _SWATCH - 4, 2 * _SWATCH - 4, 6, 6)
+    painter.end()
+    return QIcon(pixmap)
+
+
+def _eye(is_open: bool, colour: QColor) -> QIcon:
+    pixmap = QPixmap(32, 32)
+    pixmap.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(pixmap)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    colour = QColor(colour)
+    colour.setAlpha(210 if is_open else 90)
+    pen = painter.pen()
+    pen.setColor(colour)
+    pen.setWidthF(2.4)
+    painter.setPen(pen)
+    painter.drawArc(2, 9, 28, 24, 25 * 16, 130 * 16)
+    painter.drawArc(2, -1, 28, 24, 205 * 16, 130 * 16)
+    painter.setBrush(colour)
+    painter.drawEllipse(12, 12, 8, 8)
+    if not is_open:
+        painter.drawLine(5, 27, 27, 5)
+    painter.end()
+    return QIcon(pixmap)

@@ -1,0 +1,153 @@
+"""The Section dock: open a section, see what is in it, embed its cells."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QVBoxLayout, QWidget
+
+from stplm import keys
+from stplm_napari.facts import section_facts
+from stplm_napari.recent import recent_sections
+from stplm_napari.sample import SCHEME, resolve
+from stplm_napari.widgets.common import Dock, EmptyState, Facts
+from stplm_napari.widgets.histogram import CountsHistogram
+from stplm_napari.widgets.panels import JobPanel
+from stplm_napari.widgets.style import button, text
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+_FILES = "Sections (*.h5ad *.h5 *.loom *.xenium);;All files (*)"
+
+
+class SectionWidget(Dock):
+    """What is open: cells, genes matched to the model, counts; or how to open something."""
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__(napari_viewer)
+        self.empty = EmptyState(
+            "No section is open.\n\nOpen the output folder of a Xenium run, or drop it on the window.",
+            "Open Xenium folder…",
+            self.choose_folder,
+            self._ways(),
+        )
+        self.opening = JobPanel(self.workspace.opening, self)
+        self.name, self.source = text(kind="title"), text(kind="hint")
+        self.facts, self.histogram = Facts(), CountsHistogram(keys.MIN_COUNTS)
+        self.notes = text(kind="warn")
+        self.action = button("Embed cells", self._act, "primary")
+        self.embedding = JobPanel(self.workspace.embedding, self)
+        self.next = text(kind="hint")
+        self.content = QWidget()
+        layout = QVBoxLayout(self.content)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(10)
+        for part in (self.name, self.source, self.facts, self.histogram, self.notes):
+            layout.addWidget(part)
+        for part in (self.action, self.embedding, self.next):
+            layout.addWidget(part)
+        layout.addSpacing(6)
+        layout.addWidget(self._ways(first="Open another folder…"))
+        for part in (self.empty, self.opening, self.content):
+            self.body.addWidget(part)
+        self.body.addStretch(1)
+        for signal in (self.session.section_opened, self.session.embedded, self.session.predicted):
+            self.listen(signal, self.refresh)
+        self.listen(self.workspace.opening.changed, self.refresh)
+        self.listen(self.workspace.embedding.changed, self.refresh)
+        self.refresh()
+
+    # --- opening ---
+
+    def open_path(self, path: str | Path) -> None:
+        """Open the section at a path, in the background."""
+        self.workspace.open(path)
+
+    def choose_folder(self) -> None:
+        """Ask for a Xenium folder or a SpatialData .zarr."""
+        if path := QFileDialog.getExistingDirectory(self, "Open a Xenium output folder or a SpatialData .zarr"):
+            self.open_path(path)
+
+    def choose_file(self) -> None:
+        """Ask for an .h5ad, .loom or cell_feature_matrix.h5."""
+        path, _ = QFileDialog.getOpenFileName(self, "Open cells from a file", filter=_FILES)
+        if path:
+            file = Path(path)
+            self.open_path(file.parent if file.suffix == ".xenium" else file)
+
+    def open_demo(self) -> None:
+        """Open the section that ships with the plugin."""
+        self.open_path(resolve(f"{SCHEME}demo_section"))
+
+    def _ways(self, first: str = "") -> QWidget:
+        """Small buttons for the other ways in."""
+        made = QWidget()
+        row = QHBoxLayout(made)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(12)
+        if first:
+            row.addWidget(button(first, self.choose_folder, "link", tip="A Xenium output folder or SpatialData .zarr"))
+        tip = ".h5ad, .loom, or a 10x cell_feature_matrix.h5 (no positions: all but the tissue view works)"
+        row.addWidget(button("File…", self.choose_file, "link", tip=tip))
+        recent = button("Recent", lambda: self._show_recent(recent), "link", tip="Sections opened lately")
+        row.addWidget(recent)
+        tip = "A small breast tumour section that ships with the plugin"
+        row.addWidget(button("Demo section", self.open_demo, "link", tip=tip))
+        row.addStretch(1)
+        return made
+
+    def _show_recent(self, under: QWidget) -> None:
+        menu = QMenu(self)
+        for path in recent_sections():
+            menu.addAction(f"{path.name}    {path.parent}", lambda path=path: self.open_path(path))
+        if menu.isEmpty():
+            menu.addAction("None yet").setEnabled(False)
+        menu.popup(under.mapToGlobal(under.rect().bottomLeft()))
+
+    # --- what is shown ---
+
+    def refresh(self) -> None:
+        """Make what is shown equal to the state."""
+        is_open, opening = self.session.is_open, self.workspace.opening.is_busy
+        self.empty.setVisible(not is_open and not opening)
+        self.content.setVisible(is_open and not opening)
+        if not is_open:
+            return
+        table, qc, path = self.session.table, self.session.qc, self.session.path
+        about = table.uns.get(keys.UNS, {}).get(keys.UNS_SOURCE, {})
+        self.name.setText(path.name if path is not None else "Section")
+        self.source.setText(_source_words(about))
+        self.source.setToolTip(str(path or ""))
+        self.facts.show_facts(section_facts(table, qc))
+        if keys.N_COUNTS in table.obs:
+            self.histogram.show_counts(table.obs[keys.N_COUNTS].to_numpy())
+        notes = [self.workspace.message, *map(str, qc.get("warnings", []))]
+        self.notes.setText("\n".join(note for note in notes if note))
+        self.notes.setVisible(bool(self.notes.text()))
+        self._refresh_action()
+
+    def _refresh_action(self) -> None:
+        embedded = self.session.is_embedded
+        self.action.setText("Label cells" if embedded else "Embed cells")
+        self.action.setEnabled(not self.workspace.embedding.is_busy)
+        self.next.setText(
+            "The tissue is coloured by clusters of the embedding. Label a few cells of each class and it recolours, "
+            "or classify by reference profiles in the Classify dock."
+            if embedded
+            else "Gives every cell a vector that says what it is and where it lies. Labels come after."
+        )
+
+    def _act(self) -> None:
+        if self.session.is_embedded:
+            self.open_dock("Annotate")
+        else:
+            self.workspace.embed()
+
+
+def _source_words(about: dict[str, object]) -> str:
+    kind = {"xenium": "Xenium bundle", "zarr": "SpatialData", "h5ad": "AnnData file", "loom": "Loom file"}
+    words = [kind.get(str(about.get("kind", "")), str(about.get("kind", "")))]
+    words += [str(about[key]) for key in ("run_name", "panel_name", "panel", "tissue") if about.get(key)]
+    return " · ".join(word for word in words if word)
