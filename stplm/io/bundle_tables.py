@@ -83,7 +83,7 @@ def cells_frame(
     if "cell_area" in cells:
         frame["cell_area"] = cells["cell_area"].to_numpy(dtype=np.float64)
     else:
-        frame["cell_area"] = _measure(cell_labels, n, pixel_size)[0] if cell_labels is not None else 0.0
+        frame["cell_area"] = _measure(cell_labels, n, pixel_size)[0] if cell_labels is not None else np.nan
     nucleus_xy = np.full((n, 2), np.nan)
     if "nucleus_area" in cells:
         frame["nucleus_area"] = cells["nucleus_area"].to_numpy(dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Xenium's own cell ids: a 32-bit number written as eight letters, and a dataset suffix ("aaaakooh-1").
+"""Xenium's own cell ids: a 32-bit number written as eight letters, and a dataset suffix ("aaaakoob-1").
 
 10x Genomics, "Cell ID format mapping" (Xenium Onboard Analysis 1.3 and later): the number in hexadecimal, its digits
 0-f replaced by the letters a-p, padded with "a" to eight letters, then "-" and the suffix.
