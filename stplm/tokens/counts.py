@@ -13,7 +13,7 @@ from stplm.io.validate import counts_csr
 if TYPE_CHECKING:
     from anndata import AnnData
 
-ROWS_A_BLOCK = 65_536
+ROWS_A_BLOCK = 16_384
 
 
 @dataclass(frozen=True)

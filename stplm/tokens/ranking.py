@@ -59,45 +59,7 @@ def count_ranked(indptr: np.ndarray, indices: np.ndarray, counts: np.ndarray, to
     return lengths
 
 
-@numba.njit(parallel=True, cache=True)
-def _rank(
-    indptr: np.ndarray,
-    indices: np.ndarray,
-    counts: np.ndarray,
-    tokens: np.ndarray,
-    medians: np.ndarray,
-    starts: np.ndarray,
-    stops: np.ndarray,
-    ids: np.ndarray,
-    raw: np.ndarray,
-) -> None:
-    n = len(indptr) - 1
-    for task in numba.prange((n + _ROWS_A_TASK - 1) // _ROWS_A_TASK):
-        first, last = task * _ROWS_A_TASK, min((task + 1) * _ROWS_A_TASK, n)
-        longest = 0
-        for i in range(first, last):
-            longest = max(longest, indptr[i + 1] - indptr[i])
-        value = np.empty(longest, np.float64)
-        high, low = np.empty(longest, np.int64), np.empty(longest, np.int64)
-        other_high, other_low = np.empty(longest, np.int64), np.empty(longest, np.int64)
-        bits = value.view(np.int64)
-        for i in range(first, last):
-            m = 0
-            for at in range(indptr[i], indptr[i + 1]):
-                gene, count = indices[at], counts[at]
-                if count > 0 and tokens[gene] >= 0:
-                    value[m] = count / medians[gene]
-                    high[m] = -((bits[m] + 0x800) & ~0xFFF)
-                    low[m] = ((_TOP - count) << 32) | tokens[gene]
-                    m += 1
-            _sort(high, low, other_high, other_low, m)
-            start = starts[i]
-            for at in range(min(m, stops[i] - start)):
-                ids[start + at] = low[at] & _LOW
-                raw[start + at] = _TOP - (low[at] >> 32)
-
-
-@numba.njit(cache=True, inline="always")
+@numba.njit(cache=True)
 def _after(high_a: int, low_a: int, high_b: int, low_b: int) -> bool:
     return high_a > high_b or (high_a == high_b and low_a > low_b)
 
@@ -125,5 +87,63 @@ def _sort(high: np.ndarray, low: np.ndarray, other_high: np.ndarray, other_low: 
                 else:
                     other_high[at], other_low[at] = high[b], low[b]
                     b += 1
-        high[:n], low[:n] = other_high[:n], other_low[:n]
+        for at in range(n):
+            high[at], low[at] = other_high[at], other_low[at]
         width *= 2
+
+
+@numba.njit(cache=True)
+def _rank_rows(
+    first: int,
+    last: int,
+    indptr: np.ndarray,
+    indices: np.ndarray,
+    counts: np.ndarray,
+    tokens: np.ndarray,
+    medians: np.ndarray,
+    starts: np.ndarray,
+    stops: np.ndarray,
+    ids: np.ndarray,
+    raw: np.ndarray,
+) -> None:
+    longest = 0
+    for i in range(first, last):
+        longest = max(longest, indptr[i + 1] - indptr[i])
+    value = np.empty(longest, np.float64)
+    bits = value.view(np.int64)
+    high, low = np.empty(longest, np.int64), np.empty(longest, np.int64)
+    other_high, other_low = np.empty(longest, np.int64), np.empty(longest, np.int64)
+    for i in range(first, last):
+        m = 0
+        for at in range(indptr[i], indptr[i + 1]):
+            gene, count = indices[at], counts[at]
+            if count > 0 and tokens[gene] >= 0:
+                value[m] = count / medians[gene]
+                high[m] = -((bits[m] + 0x800) & ~0xFFF)
+                low[m] = ((_TOP - count) << 32) | tokens[gene]
+                m += 1
+        _sort(high, low, other_high, other_low, m)
+        start = starts[i]
+        for at in range(min(m, stops[i] - start)):
+            ids[start + at] = low[at] & _LOW
+            raw[start + at] = _TOP - (low[at] >> 32)
+
+
+@numba.njit(parallel=True, cache=True)
+def _rank(
+    indptr: np.ndarray,
+    indices: np.ndarray,
+    counts: np.ndarray,
+    tokens: np.ndarray,
+    medians: np.ndarray,
+    starts: np.ndarray,
+    stops: np.ndarray,
+    ids: np.ndarray,
+    raw: np.ndarray,
+) -> None:
+    """The parallel loop only: numba takes long to compile a parallel function, and longer the more is in it."""
+    n = len(indptr) - 1
+    for task in numba.prange((n + _ROWS_A_TASK - 1) // _ROWS_A_TASK):
+        first = task * _ROWS_A_TASK
+        last = min(first + _ROWS_A_TASK, n)
+        _rank_rows(first, last, indptr, indices, counts, tokens, medians, starts, stops, ids, raw)
