@@ -142,6 +142,7 @@ def simulate_section(
                 "region_name": f"{cells} cells, seed {seed}",
                 "panel_name": f"simulated from profiles {profiles!r}",
             },
+            method="Simulated",
             overwrite=overwrite,
         )
     progress(3, steps)
