@@ -14,7 +14,7 @@ from scipy import sparse
 import stplm
 from stplm import keys
 from stplm.errors import ExportError
-from stplm.io.export import export, with_ending, write_h5ad, write_zarr
+from stplm.io.export import export, read_explorer_groups, read_geojson, with_ending, write_h5ad, write_zarr
 
 
 def _assert_same_table(got: ad.AnnData, want: ad.AnnData) -> None:
@@ -81,7 +81,7 @@ def test_zarr_reads_back_equal(tmp_path: Path) -> None:
 def test_zarr_read_lazily_is_not_written_over_itself(tmp_path: Path) -> None:
     import spatialdata
 
-    write_zarr(make_section(), tmp_path / "a.zarr")
+    write_zarr(make_section(3, image=False, shapes=False), tmp_path / "a.zarr")
     lazy = spatialdata.read_zarr(tmp_path / "a.zarr")
     with pytest.raises(ExportError, match="being read from"):
         export(lazy, tmp_path / "a.zarr", overwrite=True)
@@ -148,3 +148,23 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
 
 def test_public_name() -> None:
     assert stplm.export is export
+
+
+def test_demo_section_goes_out_and_comes_back(demo_path: Path, tmp_path: Path) -> None:
+    section = stplm.read_section(demo_path)
+    table = stplm.cell_table(section)
+    table.obs[keys.CLASS] = pd.Categorical(["Tumour", "Stroma", None])[np.arange(table.n_obs) % 3]
+    back = stplm.read_section(export(section, tmp_path / "demo.zarr"))
+    for name in (keys.CELL_LABELS, keys.NUCLEUS_LABELS):
+        mine, theirs = (s.labels[name]["scale0"]["image"].data.compute() for s in (back, section))
+        np.testing.assert_array_equal(mine, theirs)
+    for other in (stplm.cell_table(back), stplm.cell_table(stplm.read_section(export(table, tmp_path / "d.h5ad")))):
+        assert (other.X != table.X).nnz == 0
+        assert list(other.obs_names) == list(table.obs_names)
+        np.testing.assert_array_equal(other.obsm[keys.SPATIAL], table.obsm[keys.SPATIAL])
+        pd.testing.assert_series_equal(other.obs[keys.CLASS], table.obs[keys.CLASS])
+    groups = read_explorer_groups(export(section, tmp_path / "demo.csv"))
+    assert list(groups.index) == pd.read_parquet(demo_path / "cells.parquet")["cell_id"].tolist()
+    cells, _ = read_geojson(export(section, tmp_path / "demo.geojson"))
+    distance = np.hypot(*(cells.geometry.centroid.get_coordinates().to_numpy() - table.obsm[keys.SPATIAL]).T)
+    assert np.median(distance) < 1.0
