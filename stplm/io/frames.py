@@ -48,6 +48,8 @@ def read_frame(path: Path, required: Sequence[str], *, only_required: bool = Fal
             frame = pd.read_csv(
                 path, dtype={"cell_id": str}, usecols=list(required) if only_required else None, low_memory=False
             )
+    except PermissionError:
+        raise
     except (pyarrow.lib.ArrowException, OSError, EOFError, zlib.error, ValueError) as error:
         raise SectionError(
             f"The file {path.name} is truncated or damaged.",

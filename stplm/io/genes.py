@@ -56,6 +56,8 @@ def identify_genes(symbols: NDArray[np.str_], ids: NDArray[np.str_] | None, wher
     blank = ensembl == ""
     if blank.all():
         _refuse_other_species(given, symbols, where)
+    # A mouse gene in a xenograft's panel is not the human gene of the same name.
+    blank &= np.array([not _ENSEMBL.match(i) for i in given], dtype=bool)
     taken = set(ensembl.tolist())
     for i, match in zip(np.flatnonzero(blank), match_genes(symbols[blank].tolist()), strict=True):
         # Two names of one gene: the first has it, so that no gene is counted as two.

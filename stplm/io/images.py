@@ -119,6 +119,8 @@ def _levels(file: Path) -> list[da.Array]:
         # A truncated file still has its header: the last tile written shows whether the pixels are there.
         np.asarray(arrays[-1][..., -1:, -1:] if series.axes[-1] == "X" else arrays[-1][-1:, -1:])
         _check_complete(tiff, file)
+    except PermissionError:
+        raise
     except (tifffile.TiffFileError, OSError, ValueError, IndexError, RuntimeError, KeyError) as error:
         raise SectionError(
             "An image cannot be opened: it is truncated, damaged or of an unknown format.",

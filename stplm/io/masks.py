@@ -35,6 +35,8 @@ _PROBES = 60
 def _damage(path: Path) -> Iterator[None]:
     try:
         yield
+    except PermissionError:
+        raise
     except (zipfile.BadZipFile, OSError, KeyError, ValueError, TypeError, EOFError, RuntimeError) as error:
         raise SectionError(
             "The cell masks cannot be read: cells.zarr.zip is truncated, damaged or of an unknown version.",

@@ -69,6 +69,21 @@ def read_section(
             mend="Check the spelling, and that the disk is connected.",
         )
     progress(0, 1)
+    try:
+        return _read(target, images, labels, polygons, transcripts, progress)
+    except PermissionError as error:
+        raise SectionError(
+            "You may not read this.",
+            where=error.filename or target,
+            found="no permission",
+            expected="files that you may read",
+            mend="Ask the owner for permission, or copy the section to a folder of yours.",
+        ) from error
+
+
+def _read(
+    target: Path, images: bool, labels: bool, polygons: bool, transcripts: bool, progress: Progress
+) -> SpatialData:
     if target.is_dir():
         return _read_folder(target, images, labels, polygons, transcripts, progress)
     if (store := _store_around(target)) is not None:

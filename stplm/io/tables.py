@@ -6,7 +6,7 @@ dependency with dependencies of its own, and AnnData's reader on top of it loads
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,6 +163,8 @@ def canonical_copy(table: AnnData, where: str | Path, source: dict[str, Any] | N
         As :func:`stplm.io.cell_table.cell_table`.
     """
     counts, var, origin = _find_counts(table, where)
+    if sparse.issparse(table.X) and np.may_share_memory(counts.data, table.X.data):
+        counts = counts.copy()
     types = _feature_types(var)
     counts, is_gene, controls = split_controls(counts, types)
     var = var.loc[is_gene]
@@ -184,7 +186,8 @@ def canonical_copy(table: AnnData, where: str | Path, source: dict[str, Any] | N
     )
     for name, value in table.uns.items():
         if name == keys.UNS:
-            result.uns[keys.UNS] = {**dict(value), **result.uns[keys.UNS]}
+            earlier = dict(value) if isinstance(value, Mapping) else {}
+            result.uns[keys.UNS] = {**earlier, **result.uns[keys.UNS]}
         else:
             result.uns[store_name(name)] = value
     for name, array in table.obsm.items():

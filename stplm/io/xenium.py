@@ -23,7 +23,7 @@ from stplm.io.cell_table import build_table
 from stplm.io.elements import add_circles, add_microns, annotate, put_table
 from stplm.io.frames import find_frame, read_frame, require_numbers
 from stplm.io.matrix import FeatureMatrix, read_matrix
-from stplm.io.validate import check_cell_ids, check_frame
+from stplm.io.validate import check_cell_ids, check_frame, check_positions
 from stplm.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -161,6 +161,8 @@ def _cells_table(bundle: _Bundle, matrix: FeatureMatrix) -> AnnData:
         obs=cells.drop(columns=["x_centroid", "y_centroid"]),
         controls=matrix.controls,
         source=bundle.source,
+        # Where they lie on the image says more than their distances, see _check_positions.
+        unit_declared=True,
         where=path,
     )
 
@@ -246,7 +248,10 @@ def _by_spatialdata_io(folder: Path, present: list[int], transcripts: bool) -> S
 
 
 def _check_positions(bundle: _Bundle, section: SpatialData, table: AnnData) -> None:
-    """Positions must lie on the image: this tells pixels from µm, which distances alone cannot do for sure."""
+    """Positions must lie on the image, or within the outlines: that tells pixels from µm, which distances cannot.
+
+    Only a bundle of matrix and cells alone is judged by distances.
+    """
     size = bundle.pixel_size
     path = find_frame(bundle.folder, "cells") or bundle.folder
     xy = np.asarray(table.obsm[keys.SPATIAL])
@@ -262,6 +267,8 @@ def _check_positions(bundle: _Bundle, section: SpatialData, table: AnnData) -> N
     box = _outline_box(bundle.folder)
     if box is not None:
         check_frame(xy, *box, path, "the cell outlines", size)
+    else:
+        bundle.notes += check_positions(xy, path)[1]
 
 
 def _outline_box(folder: Path) -> tuple[tuple[float, float], tuple[float, float]] | None:

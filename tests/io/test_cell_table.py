@@ -24,6 +24,7 @@ def test_a_canonical_table_is_returned_itself_and_others_are_copied() -> None:
     assert table is not source
     assert source.X.dtype == np.float32
     assert keys.UNS not in source.uns
+    assert not np.may_share_memory(table.X.data, source.X.data)
     assert stplm.cell_table(table) is table
 
 

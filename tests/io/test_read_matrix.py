@@ -181,6 +181,14 @@ def test_mouse_is_named(tmp_path: Path) -> None:
         stplm.read_section(symbols)
 
 
+def test_mouse_genes_of_a_xenograft_are_not_taken_for_human(tmp_path: Path) -> None:
+    ids = [*IDS[:5], "ENSMUSG00000045394"]
+    table = stplm.cell_table(
+        stplm.read_section(write_matrix(tmp_path / "m.h5", small_counts(), [*NAMES[:5], "Lum"], ids))
+    )
+    assert list(table.var["ensembl_id"]) == [*IDS[:5], ""]
+
+
 def test_unknown_genes_are_an_error_and_few_known_ones_a_warning(tmp_path: Path) -> None:
     nonsense = [f"XQ{i}Z" for i in range(6)]
     with pytest.raises(GeneError, match="XQ0Z"):

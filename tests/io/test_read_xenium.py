@@ -430,18 +430,15 @@ def test_duplicate_ids_in_the_cells_file(bundle: Path, edit_cells: Callable[...,
         lambda x: x / 1000,
         lambda x: x * 1000,
         lambda x: (x - x.min()) / (x.max() - x.min()),
-        lambda x: x * 0.5,
     ],
-    ids=["pixels", "mm", "nm", "0 to 1", "half"],
+    ids=["pixels", "mm", "nm", "0 to 1"],
 )
 @pytest.mark.parametrize("parts", ["all", "no masks", "matrix and cells"])
 def test_positions_that_are_not_microns(
-    bundle: Path, edit_cells: Callable[..., None], change: Callable[[pd.Series], pd.Series], parts: str, request: Any
+    bundle: Path, edit_cells: Callable[..., None], change: Callable[[pd.Series], pd.Series], parts: str
 ) -> None:
     if parts != "all":
         (bundle / "cells.zarr.zip").unlink()
-        if "half" in request.node.name:
-            pytest.skip("half the scale can only be told from the masks")
     if parts == "matrix and cells":
         shutil.rmtree(bundle / "morphology_focus")
         (bundle / "cell_boundaries.parquet").unlink()
@@ -449,6 +446,12 @@ def test_positions_that_are_not_microns(
     with pytest.raises(stplm.errors.SectionError, match="µm") as error:
         stplm.read_section(bundle)
     assert error.value.where == str(bundle / "cells.parquet")
+
+
+def test_positions_that_masks_contradict(bundle: Path, edit_cells: Callable[..., None]) -> None:
+    edit_cells(lambda f: f.assign(x_centroid=f["x_centroid"] / 2, y_centroid=f["y_centroid"] / 2))
+    with pytest.raises(stplm.errors.SectionError, match="do not agree with the cell masks"):
+        stplm.read_section(bundle)
 
 
 def test_a_missing_position(bundle: Path, edit_cells: Callable[..., None]) -> None:
