@@ -109,7 +109,8 @@ def classify(table: AnnData, params: Mapping[str, Any]) -> tuple[Any, pd.Series]
     labels = labels[labels.notna()]
     flags = params.get("tumour", {})
     tumour = [name for name in map(str, labels.unique()) if flags.get(name, is_tumour_name(name))]
-    classifier = stplm.fit_classifier(table, labels, tumour_classes=tumour, seed=params.get("seed", 0))
+    seeded = params["source"] == FROM_PROFILES
+    classifier = stplm.fit_classifier(table, labels, tumour_classes=tumour, seeded=seeded, seed=params.get("seed", 0))
     stplm.predict(table, classifier)
     return classifier, labels
 

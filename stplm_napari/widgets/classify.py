@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from stplm_napari.tasks import FROM_COLUMN, FROM_LABELS, FROM_PROFILES, label_columns
 from stplm_napari.widgets.colouring import ColouringBar
-from stplm_napari.widgets.common import Dock, EmptyState, More, keep_choices
+from stplm_napari.widgets.common import Dock, EmptyState, More, compact, keep_choices
 from stplm_napari.widgets.legend import Legend
 from stplm_napari.widgets.panels import JobPanel
 from stplm_napari.widgets.result import ResultLine
@@ -73,6 +73,7 @@ class ClassifyWidget(Dock):
         self.body.addWidget(self.content)
         self.body.addStretch(1)
         self._list_columns()
+        compact(self.source, self.column, self.profiles)
         keep_choices(self.workspace, "classify", self.form, advanced)
         session = self.session
         self.listen(session.section_opened, self._list_columns)

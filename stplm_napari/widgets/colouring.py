@@ -40,7 +40,7 @@ class ColouringBar(QWidget):
         row.addWidget(self.by, 1)
         layout.addLayout(row)
         self.words = text(wrap=False)
-        self.words.setFixedWidth(108)
+        self.words.setMinimumWidth(self.words.fontMetrics().horizontalAdvance("unsure below 0.00") + 16)
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setRange(0, 100)
         tip = "Cells whose calibrated confidence (0 to 1) is lower are drawn grey. The classes themselves stay."

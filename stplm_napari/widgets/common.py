@@ -6,20 +6,20 @@ import contextlib
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer
 from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QFrame, QGridLayout, QScrollArea, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QDockWidget, QFrame, QGridLayout, QScrollArea, QToolButton, QVBoxLayout, QWidget
 
 from stplm_napari.facts import Fact
 from stplm_napari.widgets.style import GAP, MARGIN, button, style_sheet, text
 from stplm_napari.workspace import Workspace
 
 if TYPE_CHECKING:
-    from magicgui.widgets import Container
+    from magicgui.widgets import ComboBox, Container
     from napari.viewer import Viewer
 
 PLUGIN = "stplm-napari"
-MIN_WIDTH = 320
+MIN_WIDTH = 350
 
 
 class Dock(QWidget):
@@ -38,15 +38,12 @@ class Dock(QWidget):
         self.body = QVBoxLayout(inner)
         self.body.setContentsMargins(MARGIN, MARGIN, MARGIN, MARGIN)
         self.body.setSpacing(GAP)
-        scroll = QScrollArea()
-        scroll.setWidget(inner)
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll = _Scroll(inner)
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scroll)
         self.setMinimumWidth(MIN_WIDTH)
+        self._placed = False
         self._restyle()
         self._connections: list[Callable[[], Any]] = []
         self.listen(self._viewer.events.theme, self._restyle)
@@ -55,6 +52,32 @@ class Dock(QWidget):
         for keys, action in (("Ctrl+Z", self.workspace.undo), ("Ctrl+Shift+Z", self.workspace.redo)):
             shortcut = QShortcut(QKeySequence(keys), self, context=Qt.ShortcutContext.WidgetWithChildrenShortcut)
             shortcut.activated.connect(action)
+
+    @property
+    def theme(self) -> str:
+        """Name of napari's theme."""
+        return str(self._viewer.theme)
+
+    def showEvent(self, event: Any) -> None:
+        """Qt's. The first time, the dock joins our other docks as a tab."""
+        super().showEvent(event)
+        if not self._placed:
+            self._placed = True
+            QTimer.singleShot(0, self._join_tabs)
+
+    def _join_tabs(self) -> None:
+        dock = _dock_of(self)
+        if dock is None:
+            return
+        dock.setWindowTitle(type(self).__name__.removesuffix("Widget"))
+        window = dock.parent()
+        for other in window.findChildren(Dock):
+            place = _dock_of(other)
+            if place not in (None, dock) and other.isVisible() and not place.isFloating():
+                if place not in window.tabifiedDockWidgets(dock):
+                    window.tabifyDockWidget(place, dock)
+                dock.raise_()
+                return
 
     def listen(self, signal: Any, slot: Callable[[], Any]) -> None:
         """Call ``slot()`` at each signal for as long as the dock lives."""
@@ -83,6 +106,47 @@ def open_dock(viewer: Any, name: str) -> Any:
     dock.show()
     dock.raise_()
     return widget
+
+
+def _dock_of(widget: QWidget) -> QDockWidget | None:
+    parent = widget.parent()
+    while parent is not None and not isinstance(parent, QDockWidget):
+        parent = parent.parent()
+    return parent
+
+
+class _Scroll(QScrollArea):
+    """Scrolls up and down only; it is never narrower than what it holds."""
+
+    def __init__(self, inner: QWidget) -> None:
+        super().__init__()
+        self.setWidget(inner)
+        inner.installEventFilter(self)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+
+    def minimumSizeHint(self) -> QSize:
+        """Qt's."""
+        return QSize(self.widget().minimumSizeHint().width() + self.verticalScrollBar().sizeHint().width(), 120)
+
+    def sizeHint(self) -> QSize:
+        """Qt's."""
+        return self.minimumSizeHint().expandedTo(QSize(MIN_WIDTH, 400))
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:
+        """Qt's: a widget that was shown may need more width."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return super().eventFilter(watched, event)
+
+
+def compact(*boxes: ComboBox) -> None:
+    """Let combo boxes be narrower than their longest entry."""
+    for box in boxes:
+        native = box.native
+        native.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        native.setMinimumContentsLength(12)
 
 
 def keep_choices(workspace: Workspace, name: str, *forms: Container) -> None:

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from stplm.errors import StplmError
 from stplm_napari.facts import genes_known
 from stplm_napari.session import CLUSTER
-from stplm_napari.widgets.common import Dock, EmptyState, More, keep_choices
+from stplm_napari.widgets.common import Dock, EmptyState, More, compact, keep_choices
 from stplm_napari.widgets.panels import JobPanel
 from stplm_napari.widgets.style import button, text
 
@@ -56,6 +56,7 @@ class EmbedWidget(Dock):
         advanced = Container(widgets=[self.device, self.adapt, self.seed], labels=True)
         for form in (self.form, advanced):
             form.margins = (0, 0, 0, 0)
+        compact(self.model, self.device)
         keep_choices(self.workspace, "embed", self.form, advanced)
         self.more = More(advanced.native)
         self.run = button("Embed cells", self._run, "primary")

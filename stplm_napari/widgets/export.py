@@ -10,8 +10,9 @@ from qtpy.QtCore import QUrl
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
+from stplm.errors import ExportError
 from stplm_napari.script import write_script
-from stplm_napari.widgets.common import Dock, EmptyState, More, keep_choices
+from stplm_napari.widgets.common import Dock, EmptyState, More, compact, keep_choices
 from stplm_napari.widgets.panels import ErrorPanel, JobPanel
 from stplm_napari.widgets.style import button, text
 
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 _FORMATS = (
-    ("Cells with all results (AnnData .h5ad)", "h5ad", ".h5ad"),
-    ("Whole section (SpatialData .zarr)", "zarr", ".zarr"),
-    ("Cell groups for Xenium Explorer (.csv)", "explorer", ".csv"),
-    ("Cells by class for QuPath (.geojson)", "geojson", ".geojson"),
+    ("AnnData  (.h5ad)", "h5ad", ".h5ad"),
+    ("SpatialData  (.zarr)", "zarr", ".zarr"),
+    ("Xenium Explorer groups  (.csv)", "explorer", ".csv"),
+    ("QuPath, GeoJSON  (.geojson)", "geojson", ".geojson"),
 )
 _TELLS = {
-    "h5ad": "Counts, embedding, classes, confidence, tumour probability and your labels, for scanpy and others.",
-    "zarr": "Images, outlines and cells, for SpatialData and napari-spatialdata.",
+    "h5ad": "The cells: counts, embedding, classes, confidence, tumour probability and your labels, for scanpy and others.",
+    "zarr": "The whole section: images, outlines and cells, for SpatialData and napari-spatialdata.",
     "explorer": "One group and colour for every cell. In Xenium Explorer: Cells, then Upload cell groups.",
     "geojson": "The outline of every cell with its class, colour and measurements.",
 }
@@ -55,29 +56,31 @@ class ExportWidget(Dock):
         self.overwrite = CheckBox(
             name="overwrite", text="Replace the file if it is there", tooltip="Otherwise an existing file is refused"
         )
-        self.form = Container(widgets=[self.what, self.of, self.path], labels=True)
-        advanced = Container(widgets=[self.units, self.overwrite], labels=True)
+        self.form = Container(widgets=[self.what, self.of, self.path, self.overwrite], labels=True)
+        advanced = Container(widgets=[self.units], labels=True)
         for form in (self.form, advanced):
             form.margins = (0, 0, 0, 0)
+        self.more = More(advanced.native)
         self.tells = text(kind="hint")
         self.run = button("Export", self._run, "primary")
         self.progress = JobPanel(self.workspace.exporting, self)
         self.written = text()
         self.show_folder = button("Open the folder", self._open_folder, "link")
-        self.script_error = ErrorPanel()
+        self.refused = ErrorPanel()
         tip = "Writes what was done to this section as a Python script that replays without a window"
         self.script = button("Save these steps as a script…", self._save_script, "link", tip=tip)
         self.content = QWidget()
         layout = QVBoxLayout(self.content)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(10)
-        for part in (self.form.native, self.tells, More(advanced.native), self.run, self.progress):
+        for part in (self.form.native, self.tells, self.more, self.run, self.refused, self.progress):
             layout.addWidget(part)
-        for part in (self.written, self.show_folder, self.script_error, self.script):
+        for part in (self.written, self.show_folder, self.script):
             layout.addWidget(part)
         self.body.addWidget(self.empty)
         self.body.addWidget(self.content)
         self.body.addStretch(1)
+        compact(self.what, self.of, self.units)
         keep_choices(self.workspace, "export", self.form, advanced)
         session = self.session
         self.listen(session.section_opened, self._suggest)
@@ -85,6 +88,7 @@ class ExportWidget(Dock):
             self.listen(signal, self.refresh)
         self.listen(self.workspace.exporting.changed, self.refresh)
         self.what.changed.connect(self._suggest)
+        self.form.changed.connect(self.refused.clear)
         self.what.changed.connect(self.refresh)
         self.of.changed.connect(self.refresh)
         if str(self.path.value) in ("", "."):
@@ -101,7 +105,7 @@ class ExportWidget(Dock):
         what = self.what.value
         classes = what in ("explorer", "geojson")
         self.of.visible = classes
-        self.units.visible = what == "geojson"
+        self.more.setVisible(what == "geojson")
         reason = self._missing() if classes else ""
         self.tells.setText(reason or _TELLS[what])
         self.run.setEnabled(not reason and not workspace.exporting.is_busy)
@@ -128,10 +132,16 @@ class ExportWidget(Dock):
         self.path.value = folder / f"{path.stem}_stplm{ending}"
 
     def _run(self) -> None:
-        what = self.what.value
+        what, path = self.what.value, Path(self.path.value)
+        if path.exists() and not self.overwrite.value:
+            self.refused.show_error(
+                ExportError(f"{path.name} is there already.", mend="Tick Replace, or choose another name.")
+            )
+            return
+        self.refused.clear()
         options = {"own_labels": self.of.value == "own"} if what in ("explorer", "geojson") else {}
         units = {"units": self.units.value} if what == "geojson" else {}
-        self.workspace.export(self.path.value, what, overwrite=self.overwrite.value, **options, **units)
+        self.workspace.export(path, what, overwrite=self.overwrite.value, **options, **units)
 
     def _open_folder(self) -> None:
         if self.workspace.written is not None:
@@ -140,4 +150,4 @@ class ExportWidget(Dock):
     def _save_script(self) -> None:
         path, _ = QFileDialog.getSaveFileName(self, "Save the steps as a script", "stplm_steps.py", "Python (*.py)")
         if path:
-            write_script(self.session.steps, Path(path), self.script_error.show_error)
+            write_script(self.session.steps, Path(path), self.refused.show_error)

@@ -13,12 +13,12 @@ from stplm.errors import StplmError
 from stplm_napari.changes import CellClass
 from stplm_napari.session import Session
 from stplm_napari.widgets.classform import ask_class
-from stplm_napari.widgets.style import set_property, text
+from stplm_napari.widgets.style import ink, set_property, text
 
 if TYPE_CHECKING:
     from stplm_napari.widgets.common import Dock
 
-_KEY, _COUNT = 18, 54
+_KEY, _COUNT = 18, 44
 _SWATCH = 16
 
 
@@ -27,7 +27,7 @@ class Legend(QWidget):
 
     def __init__(self, dock: Dock) -> None:
         super().__init__()
-        self._session = dock.session
+        self._dock, self._session = dock, dock.session
         self._layout = QVBoxLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.setSpacing(1)
@@ -48,7 +48,7 @@ class Legend(QWidget):
             for row in self.rows.values():
                 self._layout.removeWidget(row)
                 row.deleteLater()
-            self.rows = {c.name: ClassRow(c, self._session) for c in classes}
+            self.rows = {c.name: ClassRow(c, self._session, ink(self._dock.theme)) for c in classes}
             for row in self.rows.values():
                 self._layout.addWidget(row)
         self.refresh()
@@ -66,9 +66,9 @@ class Legend(QWidget):
 class ClassRow(QFrame):
     """One class."""
 
-    def __init__(self, shown: CellClass, session: Session) -> None:
+    def __init__(self, shown: CellClass, session: Session, ink: QColor) -> None:
         super().__init__()
-        self.shown, self._session = shown, session
+        self.shown, self._session, self._ink = shown, session, ink
         self.setProperty("kind", "row")
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         self.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
@@ -91,6 +91,7 @@ class ClassRow(QFrame):
         self.key.setToolTip(f"Press {shown.key} to choose this class" if shown.key else "")
         self.name = text(shown.name, wrap=False)
         self.name.setMinimumWidth(60)
+        self.name.setToolTip(shown.name)
         self.tumour = text("T" if shown.tumour else "", "tumour" if shown.tumour else "nokey", wrap=False)
         self.tumour.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.tumour.setFixedSize(14, 14)
@@ -106,9 +107,7 @@ class ClassRow(QFrame):
         """Show counts, eye, and whether this is the chosen class."""
         self.own.setText(f"{own:,}" if own else "–")
         self.cells.setText("–" if predicted is None else f"{predicted:,}")
-        self.eye.setIcon(
-            _eye(self.shown.name not in self._session.colouring.hidden, self.palette().windowText().color())
-        )
+        self.eye.setIcon(_eye(self.shown.name not in self._session.colouring.hidden, self._ink))
         set_property(self, "active", "true" if self._session.active_class == self.shown.name else "false")
 
     def mousePressEvent(self, event: Any) -> None:
@@ -190,7 +189,7 @@ def _header() -> QWidget:
     row.setContentsMargins(5, 0, 7, 0)
     row.setSpacing(7)
     row.addWidget(text("Class", "hint", wrap=False), 1)
-    for words, tip in (("Mine", "Cells that you labelled"), ("Cells", "Cells that the model calls so")):
+    for words, tip in (("Labels", "Cells that you labelled"), ("Cells", "Cells that the model calls so")):
         label = _count()
         label.setText(words)
         label.setToolTip(tip)

@@ -49,7 +49,7 @@ class SectionWidget(Dock):
         for part in (self.action, self.embedding, self.next):
             layout.addWidget(part)
         layout.addSpacing(6)
-        layout.addWidget(self._ways(first="Open another folder…"))
+        layout.addWidget(self._ways(another=True))
         for part in (self.empty, self.opening, self.content):
             self.body.addWidget(part)
         self.body.addStretch(1)
@@ -81,14 +81,17 @@ class SectionWidget(Dock):
         """Open the section that ships with the plugin."""
         self.open_path(resolve(f"{SCHEME}demo_section"))
 
-    def _ways(self, first: str = "") -> QWidget:
+    def _ways(self, another: bool = False) -> QWidget:
         """Small buttons for the other ways in."""
         made = QWidget()
+        made.setProperty("kind", "clear")
         row = QHBoxLayout(made)
         row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(12)
-        if first:
-            row.addWidget(button(first, self.choose_folder, "link", tip="A Xenium output folder or SpatialData .zarr"))
+        row.setSpacing(10)
+        if another:
+            row.addWidget(
+                button("Open folder…", self.choose_folder, "link", tip="A Xenium output folder or SpatialData .zarr")
+            )
         tip = ".h5ad, .loom, or a 10x cell_feature_matrix.h5 (no positions: all but the tissue view works)"
         row.addWidget(button("File…", self.choose_file, "link", tip=tip))
         recent = button("Recent", lambda: self._show_recent(recent), "link", tip="Sections opened lately")
@@ -149,5 +152,5 @@ class SectionWidget(Dock):
 def _source_words(about: dict[str, object]) -> str:
     kind = {"xenium": "Xenium bundle", "zarr": "SpatialData", "h5ad": "AnnData file", "loom": "Loom file"}
     words = [kind.get(str(about.get("kind", "")), str(about.get("kind", "")))]
-    words += [str(about[key]) for key in ("run_name", "panel_name", "panel", "tissue") if about.get(key)]
+    words += [str(about[key]) for key in ("tissue", "panel") if about.get(key)]
     return " · ".join(word for word in words if word)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QLabel, QPushButton, QSizePolicy, QWidget
 
 MARGIN, GAP = 12, 10
@@ -42,19 +43,26 @@ def style_sheet(theme: str) -> str:
     QFrame[kind="error"] {{
         background-color: {panel}; border: none; border-left: 3px solid {bad}; border-radius: 3px; }}
     QFrame[kind="empty"] {{ background-color: {panel}; border-radius: 6px; }}
-    QFrame[kind="error"] QLabel, QFrame[kind="empty"] QLabel {{ background: transparent; }}
+    QFrame[kind="error"] QLabel, QFrame[kind="empty"] QLabel, QWidget[kind="clear"] {{ background: transparent; }}
     QFrame[kind="row"] {{ border-radius: 4px; background: transparent; border: 1px solid transparent; }}
     QFrame[kind="row"]:hover {{ background-color: {panel}; }}
     QFrame[kind="row"][active="true"] {{ background-color: {panel}; border: 1px solid {accent}; }}
     QFrame[kind="row"] QLabel {{ background: transparent; }}
     QFrame[kind="row"] QToolButton {{ background: transparent; border: none; padding: 0px; }}
-    QLabel[kind="key"] {{
+    QFrame[kind="row"] QLabel[kind="key"] {{
         border: 1px solid {edge}; border-radius: 3px; color: {text}; font-size: 10px; padding: 0px; }}
-    QLabel[kind="nokey"] {{ border: none; }}
-    QLabel[kind="tumour"] {{ border-radius: 3px; background-color: #D55E00; color: white; font-size: 10px; }}
+    QFrame[kind="row"] QLabel[kind="tumour"] {{
+        border-radius: 3px; background-color: #D55E00; color: white; font-size: 10px; font-weight: 600; }}
     QProgressBar {{ min-height: 8px; max-height: 8px; border-radius: 4px; background-color: {panel}; border: none; }}
     QProgressBar::chunk {{ background-color: {accent}; border-radius: 4px; }}
     """
+
+
+def ink(theme: str) -> QColor:
+    """The colour of icons in a napari theme."""
+    from napari.utils.theme import get_theme
+
+    return QColor(get_theme(theme).icon.as_hex())
 
 
 def text(words: str = "", kind: str = "value", *, wrap: bool = True, tip: str = "") -> QLabel:
