@@ -43,20 +43,35 @@ class Model:
         """Width of a cell vector."""
         return self.encoder.config.dim
 
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights in memory: tells two embedding spaces apart, saved or not."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.encoder.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write the model folder, staged and then renamed. Raises ModelError if it is there and not ``overwrite``."""
         from safetensors.torch import save_file
 
         folder = Path(folder)
         if folder.exists() and not overwrite:
-            raise ModelError("The model folder is there already.", where=folder, mend="Choose another name, or overwrite.")
+            raise ModelError(
+                "The model folder is there already.", where=folder, mend="Choose another name, or overwrite."
+            )
         with staged_folder(folder, overwrite=overwrite) as stage:
             stage.mkdir()
             weights = stage / "model.safetensors"
             save_file({k: v.contiguous().cpu() for k, v in self.encoder.state_dict().items()}, str(weights))
             self.checksum = _sha256(weights)
             provenance = {**self.provenance, "sha256": self.checksum}
-            config = {"format": FORMAT, "preset": self.preset, "name": self.name, "model": self.encoder.config.to_dict()}
+            config = {
+                "format": FORMAT,
+                "preset": self.preset,
+                "name": self.name,
+                "model": self.encoder.config.to_dict(),
+            }
             for name, content in (
                 ("config.json", config),
                 ("vocabulary.json", {"genes": self.encoder.genes}),
@@ -133,7 +148,9 @@ def load_model(model: str | Path | Model = DEFAULT) -> Model:
             expected=str(provenance.get("sha256"))[:12],
             mend="Copy or download the model folder again.",
         )
-    return Model(_encoder(folder, genes, config["model"]), config.get("name", folder.name), provenance, checksum, preset)
+    return Model(
+        _encoder(folder, genes, config["model"]), config.get("name", folder.name), provenance, checksum, preset
+    )
 
 
 def _find(model: str | Path) -> Path:

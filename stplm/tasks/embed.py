@@ -86,7 +86,10 @@ def embed(
         )
     cells = prepare_cells(table, loaded.encoder.genes, loaded.encoder.config)
     vectors = encode(
-        loaded.encoder, cells, device=choose_device(device), progress=lambda d, n: progress(done_before + d, done_before + n)
+        loaded.encoder,
+        cells,
+        device=choose_device(device),
+        progress=lambda d, n: progress(done_before + d, done_before + n),
     )
     labels = cluster(vectors, clusters, seed) if clusters else None
     table.obsm[keys.X_STPLM] = vectors
@@ -94,7 +97,7 @@ def embed(
         table.obs[keys.CLUSTER] = labels
     table.uns.setdefault(keys.UNS, {})[keys.UNS_EMBEDDING] = {
         "model": loaded.name,
-        "sha256": loaded.checksum,
+        "sha256": loaded.checksum or loaded.fingerprint(),
         "dim": loaded.dim,
         "own_dim": loaded.encoder.config.own_dim,
         "genes_known": len(cells.rows),

@@ -96,7 +96,9 @@ def train_self_supervised(
         loss = _own_loss(encoder, _counts(tables[t], batch, device), rows[t], config, generator)
         if step % 2 == 0 and tables[t].xy is not None and config.tissue_weight:
             patch = _draw_patch(tables[t], config.patch, random)
-            loss = loss + config.tissue_weight * _tissue_loss(encoder, tables[t], patch, rows[t], config, generator, random)
+            loss = loss + config.tissue_weight * _tissue_loss(
+                encoder, tables[t], patch, rows[t], config, generator, random
+            )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
@@ -160,7 +162,9 @@ def _tissue_loss(
     target = torch.where(hidden, counts, held_out)
     own = encoder.encode_own(seen.masked_fill(hidden, 0.0), rows)
     neighbours, weights = _within(cells, patch)
-    mean = encoder.mean_of_neighbours(own, torch.as_tensor(neighbours, device=device), torch.as_tensor(weights, device=device))
+    mean = encoder.mean_of_neighbours(
+        own, torch.as_tensor(neighbours, device=device), torch.as_tensor(weights, device=device)
+    )
     place = torch.as_tensor(_turned(cells.xy[patch], random), dtype=torch.float32, device=device)
     tissue = encoder.encode_tissue(own, mean, place)
     # A blanked cell has only the tissue's vector to go by: its own is that of an empty cell.

@@ -1,0 +1,162 @@
+"""A fitted few-shot head: flat arrays and plain values, saved as safetensors and JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stplm.errors import ModelError
+from stplm.io.staged import staged_folder
+from stplm.tasks.features import Features
+
+_FADE_COUNTS = 10.0
+"""At this many counts, a cell's evidence weighs half; without counts, nothing but the classes' shares is left."""
+_FORMAT = 1
+
+
+@dataclass
+class Classifier:
+    """Linear head with class shares and a temperature. Made by :func:`stplm.fit_classifier`.
+
+    Attributes
+    ----------
+    classes, tumour_classes
+        Class names in the order of the probabilities; those that are tumour.
+    genes
+        Ensembl ids of the gene coefficients.
+    dense, level, bias
+        float64 coefficients (n_classes, dense_width), (n_classes, n_genes), and (n_classes,), on unscaled features.
+    log_prior
+        float64 (n_classes,): log of the classes' shares in the section that it was fitted on.
+    temperature
+        Divides the logits of the calibrated probabilities.
+    info
+        n_labels by class, seeded, seed, checksum of the embedding model.
+    """
+
+    classes: list[str]
+    tumour_classes: list[str]
+    genes: list[str]
+    dense: NDArray[np.float64]
+    level: NDArray[np.float64]
+    bias: NDArray[np.float64]
+    log_prior: NDArray[np.float64]
+    temperature: float = 1.0
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def build(
+        cls,
+        *,
+        classes: list[str],
+        tumour_classes: list[str],
+        genes: list[str],
+        coefficients: NDArray[np.float64],
+        bias: NDArray[np.float64],
+        mean: NDArray[np.float64],
+        scale: NDArray[np.float64],
+        dense_width: int,
+        info: dict[str, Any],
+    ) -> Classifier:
+        """From coefficients on scaled features: the scaling is folded in."""
+        dense = coefficients[:, :dense_width] / scale
+        equal = np.full(len(classes), -np.log(len(classes)))
+        return cls(
+            classes,
+            tumour_classes,
+            genes,
+            dense,
+            np.ascontiguousarray(coefficients[:, dense_width:]),
+            bias - dense @ mean,
+            equal,
+            info=info,
+        )
+
+    def faded(self, logits: NDArray[np.float64], depth: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Logits of cells with few counts, pulled towards no evidence."""
+        return logits * (depth / (depth + _FADE_COUNTS))[:, None]
+
+    def balanced_proba(self, features: Features) -> NDArray[np.float64]:
+        """Posteriors (n, n_classes) as if all classes were equally common."""
+        return _softmax(self.faded(self._logits(features), features.depth))
+
+    def proba(self, features: Features) -> NDArray[np.float64]:
+        """Calibrated posteriors (n, n_classes) with the section's class shares."""
+        logits = self.faded(self._logits(features), features.depth) + self.log_prior
+        # A cell without counts keeps the shares themselves, whatever the temperature.
+        temperature = np.where(features.depth > 0, self.temperature, 1.0)[:, None]
+        return _softmax(logits / temperature)
+
+    def _logits(self, features: Features) -> NDArray[np.float64]:
+        if features.dense_width != self.dense.shape[1]:
+            raise ModelError(
+                "The classifier does not fit these cells.",
+                found=f"{features.dense_width} features a cell",
+                expected=str(self.dense.shape[1]),
+                mend="Embed with the model it was fitted on, or fit it again on this section.",
+            )
+        level = self.level
+        if list(features.genes) != self.genes:
+            place = {g: i for i, g in enumerate(self.genes)}
+            found = np.array([place.get(g, -1) for g in features.genes])
+            level = np.where(found >= 0, self.level[:, found], 0.0)
+        return features.dense() @ self.dense.T + np.asarray(features.level @ level.T) + self.bias
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for provenance."""
+        return {
+            "classes": list(self.classes),
+            "tumour_classes": list(self.tumour_classes),
+            "class_shares": [round(float(p), 6) for p in np.exp(self.log_prior)],
+            "temperature": round(self.temperature, 6),
+            "n_labels": int(sum(self.info.get("n_labels", {}).values())),
+            "labels_by_class": dict(self.info.get("n_labels", {})),
+            "seeded": bool(self.info.get("seeded", False)),
+            "seed": int(self.info.get("seed", 0)),
+        }
+
+    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+        """Write ``classifier.json`` and ``classifier.safetensors`` into a folder, staged and then renamed."""
+        from safetensors.numpy import save_file
+
+        folder = Path(folder)
+        with staged_folder(folder, overwrite=overwrite) as stage:
+            stage.mkdir()
+            arrays = {n: np.ascontiguousarray(getattr(self, n)) for n in ("dense", "level", "bias", "log_prior")}
+            save_file(arrays, str(stage / "classifier.safetensors"))
+            content = {
+                "format": _FORMAT,
+                "classes": self.classes,
+                "tumour_classes": self.tumour_classes,
+                "genes": self.genes,
+                "temperature": self.temperature,
+                "info": self.info,
+            }
+            (stage / "classifier.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        return folder
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Classifier:
+        """Read what :meth:`save` wrote. Raises ModelError when the folder is not a whole classifier."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        folder = Path(folder)
+        try:
+            content = json.loads((folder / "classifier.json").read_text(encoding="utf-8"))
+            arrays = load_file(str(folder / "classifier.safetensors"))
+            if content.pop("format") != _FORMAT:
+                raise KeyError("format")
+            return cls(**content, **arrays)
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            raise ModelError("This is not a classifier folder.", where=folder, found=str(error)) from error
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    proba = np.exp(logits - logits.max(1, keepdims=True))
+    return proba / proba.sum(1, keepdims=True)

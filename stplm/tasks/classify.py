@@ -1,0 +1,257 @@
+"""Few-shot cell typing: learn from a handful of labels in well under a second, predict every cell.
+
+A linear head on frozen features, then two corrections that few-shot labels need:
+
+- *Label shift.* A user clicks a few cells of each class, whatever the classes' shares in the tissue. The shares are
+  estimated from the section's unlabelled cells by expectation maximisation (Saerens et al., 2002) and put into the
+  prediction. Logits of a regularised head trained on few labels are too flat for that, so they are sharpened first.
+- *Calibration.* With five labels a class or more, a temperature is fitted on held-out labels (Guo et al., 2017), each
+  weighted by its class's share in the tissue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stplm import keys
+from stplm.errors import LabelError, ModelError
+from stplm.palette import is_tumour_name
+from stplm.tasks.classifier import Classifier
+from stplm.tasks.features import Features, cell_features, column_scale
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+_SHIFT_CELLS = 20_000
+_CALIBRATION_CELLS = 1_500
+_DEFAULT_TEMPERATURE = 1.3
+_SHARPEN = 1.5
+
+
+def fit_classifier(
+    table: AnnData,
+    labels: pd.Series | str | Sequence[object],
+    *,
+    tumour_classes: Sequence[str] | None = None,
+    seeded: bool = False,
+    seed: int = 0,
+) -> Classifier:
+    """Learn classes from a few labelled cells.
+
+    Parameters
+    ----------
+    table
+        An embedded cell table (:func:`stplm.embed`). Its unlabelled cells are used too, for the classes' shares.
+    labels
+        Class names by cell id (NaN or None = unlabelled; cells may be left out), the name of an obs column, or one
+        value a cell.
+    tumour_classes
+        Which classes are tumour; by default those whose name says so (:func:`stplm.palette.is_tumour_name`).
+    seeded
+        Put on record that the labels come from reference profiles, not from a person.
+    seed
+        Of the folds that calibration holds out.
+
+    Returns
+    -------
+    Classifier. The same input and seed give the same bytes.
+
+    Raises
+    ------
+    LabelError
+        No label, one class only, a label for a cell that is not in the section, an unknown tumour class.
+    ModelError
+        When the table is not embedded.
+    """
+    names = _label_names(table, labels)
+    labelled = np.flatnonzero([n is not None for n in names])
+    classes, codes = np.unique(np.array([names[i] for i in labelled], dtype=str), return_inverse=True)
+    if len(classes) < 2:
+        raise LabelError(
+            "Labels of two classes or more are needed.",
+            found="no label" if len(classes) == 0 else f"{len(labelled)} labels, all {classes[0]!r}",
+            mend="Label a few cells of another class.",
+        )
+    tumour = [c for c in classes if is_tumour_name(c)] if tumour_classes is None else list(tumour_classes)
+    if unknown := sorted(set(tumour) - set(classes)):
+        raise LabelError(
+            "A tumour class has no labelled cell.", found=", ".join(unknown), expected=f"some of {', '.join(classes)}"
+        )
+    features = cell_features(table)
+    mean, scale = column_scale(features)
+    design = _design(features.take(labelled), mean, scale)
+    counts = np.bincount(codes, minlength=len(classes))
+    sharpness = 1.0 + _SHARPEN / np.sqrt(np.exp(np.log(counts).mean()))
+    coefficients, bias = _fit_linear(design, codes, len(classes))
+    classifier = Classifier.build(
+        classes=list(map(str, classes)),
+        tumour_classes=tumour,
+        genes=list(map(str, features.genes)),
+        coefficients=coefficients * sharpness,
+        bias=bias * sharpness,
+        mean=mean,
+        scale=scale,
+        dense_width=features.dense_width,
+        info={
+            "n_labels": {str(c): int(n) for c, n in zip(classes, counts, strict=True)},
+            "seeded": seeded,
+            "seed": seed,
+            "embedding": _embedding_checksum(table),
+        },
+    )
+    sample = np.flatnonzero(features.depth > 0)
+    sample = sample[:: -(-len(sample) // _SHIFT_CELLS) or 1]
+    classifier.log_prior = np.log(_class_shares(classifier.balanced_proba(features.take(sample))))
+    classifier.temperature = _temperature(design, codes, sharpness, classifier, features.depth[labelled], seed)
+    return classifier
+
+
+def predict(table: AnnData, classifier: Classifier) -> AnnData:
+    """Class, calibrated confidence and tumour probability of every cell, written into ``table``.
+
+    Writes ``obs["stplm_class"]`` (categorical; missing for cells without counts), ``obs["stplm_confidence"]`` and
+    ``obs["stplm_tumour"]`` (float32), ``obsm["stplm_proba"]`` (n_cells, n_classes) float32 and
+    ``uns["stplm"]["prediction"]``. A cell's result depends on that cell and the classifier only.
+
+    Raises
+    ------
+    ModelError
+        When the table is not embedded, or with another model than the classifier was fitted on.
+    """
+    if (fitted := classifier.info.get("embedding")) and fitted != _embedding_checksum(table):
+        raise ModelError(
+            "The cells were embedded with another model than the classifier was fitted on.",
+            found=str(_embedding_checksum(table))[:12],
+            expected=str(fitted)[:12],
+            mend="Embed with that model, or fit the classifier again.",
+        )
+    features = cell_features(table)
+    proba = np.empty((len(features), len(classifier.classes)), dtype=np.float32)
+    for part, chunk in features.chunks():
+        proba[part] = classifier.proba(chunk)
+    empty = features.depth == 0
+    codes = np.where(empty, -1, proba.argmax(1))
+    confidence = np.where(empty, np.float32(0), proba.max(1))
+    is_tumour = np.isin(classifier.classes, classifier.tumour_classes)
+    table.obs[keys.CLASS] = pd.Categorical.from_codes(codes, classifier.classes)
+    table.obs[keys.CONFIDENCE] = confidence.astype(np.float32)
+    table.obs[keys.TUMOUR] = proba[:, is_tumour].sum(1).astype(np.float32)
+    table.obsm[keys.PROBA] = proba
+    table.uns.setdefault(keys.UNS, {})[keys.UNS_PREDICTION] = {
+        "model": table.uns[keys.UNS].get(keys.UNS_EMBEDDING, {}).get("model", "unknown"),
+        **classifier.to_dict(),
+    }
+    return table
+
+
+def _label_names(table: AnnData, labels: pd.Series | str | Sequence[object]) -> list[str | None]:
+    """One name or None a cell, in the table's order."""
+    if isinstance(labels, str):
+        if labels not in table.obs:
+            raise LabelError(
+                f"There is no column {labels!r} in the cell table.",
+                expected=f"one of {', '.join(map(str, table.obs.columns[:20]))}",
+            )
+        values = table.obs[labels].astype(object).to_numpy()
+    elif isinstance(labels, pd.Series):
+        given = labels[labels.notna()]
+        ids = given.index.astype(str)
+        if len(strange := ids.difference(table.obs_names)):
+            raise LabelError(
+                "Some labels are of cells that are not in this section.",
+                found=f"{len(strange)} of {len(ids)}, such as {strange[0]}",
+                mend="Check that the labels belong to this section.",
+            )
+        if ids.has_duplicates:
+            raise LabelError("A cell has two labels.", found=str(ids[ids.duplicated()][0]))
+        values = np.full(table.n_obs, None, dtype=object)
+        values[table.obs_names.get_indexer(ids)] = given.to_numpy()
+    else:
+        values = np.asarray(labels, dtype=object)
+        if len(values) != table.n_obs:
+            raise LabelError("There must be one label a cell.", found=str(len(values)), expected=str(table.n_obs))
+    missing = pd.isna(values)
+    return [None if m or str(v).strip() == "" else str(v) for v, m in zip(values, missing, strict=True)]
+
+
+def _design(features: Features, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.hstack([(features.dense() - mean) / scale, features.level.toarray()])
+
+
+def _fit_linear(
+    design: NDArray[np.float64], codes: NDArray[np.int64], n_classes: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Balanced multinomial logistic regression: coefficients (n_classes, n_features) and bias (n_classes,)."""
+    import warnings
+
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    head = LogisticRegression(max_iter=200, class_weight="balanced")
+    with warnings.catch_warnings():
+        # Stopping early is a form of regularisation here, not an error.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        head.fit(design, codes)
+    if n_classes == 2:  # scikit-learn keeps one row for two classes
+        return np.vstack([-head.coef_, head.coef_]) / 2, np.array([-head.intercept_[0], head.intercept_[0]]) / 2
+    return head.coef_, head.intercept_
+
+
+def _class_shares(balanced: NDArray[np.float64], iterations: int = 200) -> NDArray[np.float64]:
+    """Shares of the classes among cells whose posteriors under equal shares are ``balanced`` (n, n_classes)."""
+    n, k = balanced.shape
+    shares = np.full(k, 1.0 / k)
+    for _ in range(iterations):
+        posterior = balanced * shares
+        posterior /= posterior.sum(1, keepdims=True)
+        updated = (posterior.sum(0) + 1.0) / (n + k)
+        if np.abs(updated - shares).max() < 1e-6:
+            break
+        shares = updated
+    return shares
+
+
+def _temperature(
+    design: NDArray[np.float64],
+    codes: NDArray[np.int64],
+    sharpness: float,
+    classifier: Classifier,
+    depth: NDArray[np.float64],
+    seed: int,
+) -> float:
+    """Temperature that makes held-out labels most likely, given the classes' shares; a fixed one under 5 labels a class."""
+    from scipy.optimize import minimize_scalar
+    from sklearn.model_selection import StratifiedKFold
+
+    k = len(classifier.classes)
+    if np.bincount(codes, minlength=k).min() < 5:
+        return _DEFAULT_TEMPERATURE
+    random = np.random.default_rng(seed)
+    if len(codes) > _CALIBRATION_CELLS:
+        keep = np.sort(random.choice(len(codes), _CALIBRATION_CELLS, replace=False))
+        if np.bincount(codes[keep], minlength=k).min() < 5:
+            return _DEFAULT_TEMPERATURE
+        design, codes, depth = design[keep], codes[keep], depth[keep]
+    logits = np.zeros((len(codes), k))
+    for fit, held in StratifiedKFold(3, shuffle=True, random_state=seed).split(design, codes):
+        coefficients, bias = _fit_linear(design[fit], codes[fit], k)
+        logits[held] = (design[held] @ coefficients.T + bias) * sharpness
+    logits = classifier.faded(logits, depth) + classifier.log_prior
+    weight = np.exp(classifier.log_prior)[codes] / np.bincount(codes, minlength=k)[codes]
+
+    def loss(log_temperature: float) -> float:
+        scaled = logits / np.exp(log_temperature)
+        scaled = scaled - scaled.max(1, keepdims=True)
+        log_proba = scaled[np.arange(len(codes)), codes] - np.log(np.exp(scaled).sum(1))
+        return float(-(weight * log_proba).sum() / weight.sum())
+
+    return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.5), np.log(3.0)), method="bounded").x))
+
+
+def _embedding_checksum(table: AnnData) -> str:
+    return str(table.uns.get(keys.UNS, {}).get(keys.UNS_EMBEDDING, {}).get("sha256", ""))
