@@ -48,10 +48,13 @@ class CellPicker:
         self._rows[values] = np.arange(len(values))
         self._centroids = centroids_um
         self._tree: Any = None
+        self._placed = np.zeros(0, np.int64)
 
     def cell_at(self, xy_um: ArrayLike, reach_um: float = REACH_UM) -> int:
         """Row of the cell under a place, else of the nearest centroid within ``reach_um``; -1 when there is none."""
         place = np.asarray(xy_um, float)
+        if not np.isfinite(place).all():
+            return -1
         row = self._under(place)
         return row if row >= 0 else self._nearest(place, reach_um)
 
@@ -66,14 +69,15 @@ class CellPicker:
         return int(self._rows[value]) if 0 < value < len(self._rows) else -1
 
     def _nearest(self, place: NDArray[np.floating], reach_um: float) -> int:
-        if self._centroids is None or reach_um <= 0 or len(self._centroids) == 0:
+        if self._centroids is None or reach_um <= 0:
             return -1
         if self._tree is None:
             from scipy.spatial import cKDTree
 
-            self._tree = cKDTree(self._centroids)
-        distance, row = self._tree.query(place, distance_upper_bound=reach_um)
-        return int(row) if np.isfinite(distance) else -1
+            self._placed = np.flatnonzero(np.isfinite(self._centroids).all(axis=1))
+            self._tree = cKDTree(self._centroids[self._placed])
+        distance, found = self._tree.query(place, distance_upper_bound=reach_um)
+        return int(self._placed[found]) if np.isfinite(distance) else -1
 
 
 def install_click(
