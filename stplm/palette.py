@@ -1,7 +1,8 @@
 """Class colours, colour-blind safe by default and the same in tissue, map, legend, plots and exports.
 
-The first colours are Okabe & Ito's (2008) and Paul Tol's "muted" scheme (2021), both made to be told apart with any
-common colour vision; past those, colours repeat in lighter and darker shades.
+The first colours are Okabe & Ito's (2008); then come those of Paul Tol's schemes (2021) that stay furthest from them and
+from each other, in CIELAB, under normal and the three simulated dichromatic visions; past those, colours repeat in
+lighter and darker shades.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 _OKABE_ITO = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#CC79A7")
-_TOL_MUTED = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#882255", "#AA4499")
+_TOL = ("#882255", "#CCDDAA", "#332288", "#999933", "#762A83", "#FFCCCC", "#117733", "#225522")
 TUMOUR_COLOUR = "#D55E00"
 """Okabe & Ito's vermilion, kept for tumour."""
 UNASSIGNED_COLOUR = "#9A9A9A"
-_CYCLE = _OKABE_ITO + _TOL_MUTED
+_CYCLE = _OKABE_ITO + _TOL
 _TUMOUR_WORDS = ("tumour", "tumor", "malignant", "cancer", "carcinoma", "dcis", "neoplas", "invasive")
-_NOT_TUMOUR_WORDS = ("non-tumour", "non-tumor", "non tumour", "non tumor", "normal", "benign", "hybrid", "non-malignant")
+_NOT_TUMOUR_WORDS = ("non-tum", "non tum", "normal", "benign", "hybrid", "non-malig", "non malig")
 
 
 def is_tumour_name(name: str) -> bool:

@@ -41,7 +41,7 @@ def write_morphology(folder: Path, image: npt.NDArray[np.uint16], pixel_size: fl
     ids = [uuid.uuid5(uuid.NAMESPACE_OID, name) for name in names]
     for channel, name in enumerate(names):
         levels = _pyramid(np.asarray(image[channel]))
-        options = {
+        options: dict[str, Any] = {
             "tile": (TILE, TILE),
             "compression": "zlib",
             "predictor": True,

@@ -25,7 +25,7 @@ def negative_binomial_nll(counts: Tensor, mean: Tensor, log_dispersion: Tensor, 
 
 
 def info_nce(a: Tensor, b: Tensor, temperature: float) -> Tensor:
-    """Symmetric contrastive loss: row i of ``a`` belongs to row i of ``b`` and to no other (van den Oord et al., 2018)."""
+    """Symmetric contrastive loss: row i of ``a`` belongs to row i of ``b`` alone (van den Oord et al., 2018)."""
     similarity = F.normalize(a, dim=1) @ F.normalize(b, dim=1).T / temperature
     target = torch.arange(len(a), device=a.device)
     return 0.5 * (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target))

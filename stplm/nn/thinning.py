@@ -1,8 +1,8 @@
 """Count splitting and masking: what makes training self-supervised.
 
 A cell's counts are split at random into two parts that share no molecule (binomial thinning; if the counts are Poisson,
-the parts are independent given the cell's true expression). The model sees one part and must predict the other, so what it
-learns is the cell, not its sampling noise. On top of that, genes and whole cells are masked.
+the parts are independent given the cell's true expression). The model sees one part and must predict the other, so
+what it learns is the cell, not its sampling noise. On top of that, genes and whole cells are masked.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Two stages, so that each cell is encoded once and every neighbourhood reuses it:
 
-1. *own*: the counts of a cell, over the panel's own genes, to its vector. Each gene has an embedding; a cell starts as the
-   sum of its genes' embeddings weighted by normalised expression (a bag of genes), and passes a residual network.
+1. *own*: the counts of a cell, over the panel's own genes, to its vector. Each gene has an embedding; a cell starts as
+   the sum of its genes' embeddings weighted by normalised expression (a bag of genes), and passes a residual network.
 2. *tissue*: the vectors of the cells of a tile with its halo, each with the distance-weighted mean of its nearest
    neighbours and its place in the tile, pass blocks of flow attention.
 
@@ -102,7 +102,7 @@ class TissueEncoder(nn.Module):
         self.tissue_out = nn.Sequential(nn.LayerNorm(c.tissue_hidden), nn.Linear(c.tissue_hidden, c.tissue_dim))
 
     def encode_own(self, counts: Tensor, rows: Tensor) -> Tensor:
-        """Own vectors (n, own_dim) of cells with ``counts`` (n, m), whose columns are the model's gene ``rows`` (m,)."""
+        """Own vectors (n, own_dim) of cells with ``counts`` (n, m); its columns are the model's gene ``rows`` (m,)."""
         depth = counts.sum(1, keepdim=True).clamp(min=1.0)
         level = torch.log1p(counts * (self.config.target_sum / depth)) / self.gene_spread[rows]
         hidden = level @ self.gene_input[rows] + self.input_bias

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Tile:
-    """Cells of one tile. ``cells`` (m,) int64 rows, the tile's own first and its halo after; ``n_own``; ``centre`` µm."""
+    """Cells of one tile: ``cells`` (m,) int64 rows, its ``n_own`` own first and its halo after; ``centre`` in µm."""
 
     cells: NDArray[np.int64]
     n_own: int

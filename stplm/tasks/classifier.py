@@ -152,7 +152,7 @@ class Classifier:
             arrays = load_file(str(folder / "classifier.safetensors"))
             if content.pop("format") != _FORMAT:
                 raise KeyError("format")
-            return cls(**content, **arrays)
+            return cls(**{**content, **arrays})
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ModelError("This is not a classifier folder.", where=folder, found=str(error)) from error
 

@@ -135,10 +135,10 @@ def predict(table: AnnData, classifier: Classifier) -> AnnData:
     for part, chunk in features.chunks():
         proba[part] = classifier.proba(chunk)
     empty = features.depth == 0
-    codes = np.where(empty, -1, proba.argmax(1))
+    codes = np.where(empty, -1, proba.argmax(1)).astype(np.int64)
     confidence = np.where(empty, np.float32(0), proba.max(1))
     is_tumour = np.isin(classifier.classes, classifier.tumour_classes)
-    table.obs[keys.CLASS] = pd.Categorical.from_codes(codes, classifier.classes)
+    table.obs[keys.CLASS] = pd.Categorical.from_codes(codes, pd.Index(classifier.classes))
     table.obs[keys.CONFIDENCE] = confidence.astype(np.float32)
     table.obs[keys.TUMOUR] = proba[:, is_tumour].sum(1).astype(np.float32)
     table.obsm[keys.PROBA] = proba
@@ -224,7 +224,7 @@ def _temperature(
     depth: NDArray[np.float64],
     seed: int,
 ) -> float:
-    """Temperature that makes held-out labels most likely, given the classes' shares; a fixed one under 5 labels a class."""
+    """Temperature that makes held-out labels most likely at the classes' shares; fixed under 5 labels a class."""
     from scipy.optimize import minimize_scalar
     from sklearn.model_selection import StratifiedKFold
 

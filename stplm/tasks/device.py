@@ -8,7 +8,7 @@ from stplm.errors import StplmError
 
 
 def choose_device(device: str = "auto") -> torch.device:
-    """``"auto"`` is the first CUDA GPU, else the CPU. Raises StplmError for a device that this machine does not have."""
+    """``"auto"`` is the first CUDA GPU, else the CPU. Raises StplmError for a device that is not there."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -173,4 +173,4 @@ def cluster(vectors: NDArray[np.float32], clusters: int, seed: int = 0) -> Any:
     fitted = KMeans(clusters, n_init=2, random_state=seed).fit(sample.astype(np.float64))
     codes = fitted.predict(scaled.astype(np.float64))
     rank = np.argsort(np.argsort(-np.bincount(codes, minlength=clusters), kind="stable"), kind="stable")
-    return pd.Categorical.from_codes(rank[codes], [str(i + 1) for i in range(clusters)])
+    return pd.Categorical.from_codes(rank[codes], pd.Index([str(i + 1) for i in range(clusters)]))

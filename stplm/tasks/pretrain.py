@@ -30,7 +30,7 @@ def pretrain(
 ) -> Model:
     """Train a new encoder on the cells of ``tables`` (cell tables, or paths that :func:`stplm.read_section` takes).
 
-    The model's genes are all genes of the tables that have an Ensembl id, in sorted order. Deterministic on one machine.
+    The model's genes are all genes of the tables that have an Ensembl id, sorted. Deterministic on one machine.
 
     Raises
     ------

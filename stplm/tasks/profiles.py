@@ -44,7 +44,7 @@ class Profiles:
 
 
 def log_likelihood_ratios(counts: csr_matrix, log_ratio: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log-likelihood of each cell's counts (n, n_columns) under each class against the average profile (multinomial)."""
+    """Log-likelihood of each cell's counts (n, n_columns) under each class against the average (multinomial)."""
     return np.asarray(counts @ log_ratio.T, dtype=np.float64)
 
 

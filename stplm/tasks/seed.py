@@ -39,7 +39,7 @@ def seed_labels(table: AnnData, profiles: str | Path = "breast", *, per_class: i
 
     Returns
     -------
-    Series of class names by cell id, NaN where a cell is no seed. Classes with fewer than three clear cells are left out.
+    Series of class names by cell id, None where a cell is no seed. Classes with under three clear cells are left out.
 
     Raises
     ------

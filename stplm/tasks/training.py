@@ -3,7 +3,7 @@
 Each step draws cells from one table, splits their counts in two (see ``nn/thinning.py``) and asks three things:
 
 - *own*: from one part of a cell's counts, predict the other part's genes (multinomial);
-- *contrast*: the two parts of a cell are nearer to each other than to any other cell (as in contrastive learning of images);
+- *contrast*: the two parts of a cell are nearer to each other than to any other cell;
 - *tissue*: in a patch of tissue with some cells blanked and some genes masked, predict what was held out (negative
   binomial; CellPLM's masked expression, with the loss on what was masked only).
 """
@@ -29,7 +29,7 @@ from stplm.tasks.cells import Cells
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How to train. ``steps`` × ``batch`` cells are seen, plus a tissue patch of ``patch`` cells on every second step."""
+    """How to train: ``steps`` of ``batch`` cells each, and a tissue patch of ``patch`` cells on every second one."""
 
     steps: int = 3000
     batch: int = 512
@@ -75,7 +75,7 @@ def set_gene_statistics(encoder: TissueEncoder, tables: Sequence[Cells], rows: T
 def train_self_supervised(
     encoder: TissueEncoder, tables: Sequence[Cells], config: TrainingConfig, progress: Progress = no_progress
 ) -> list[float]:
-    """Train ``encoder`` in place for ``config.steps`` steps; the loss of each step. The same seed gives the same weights.
+    """Train ``encoder`` in place for ``config.steps`` steps; the loss of each. The same seed gives the same weights.
 
     Cells without counts are never drawn. Raises what ``progress`` raises (``Cancelled``).
     """
@@ -175,7 +175,7 @@ def _tissue_loss(
 
 
 def _within(cells: Cells, patch: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Neighbour arrays of a patch, renumbered; neighbours outside it are left out and the weights made to add up to 1."""
+    """Neighbour arrays of a patch, renumbered; without neighbours outside it, the weights again adding up to 1."""
     assert cells.neighbours is not None
     assert cells.weights is not None
     place = np.full(len(cells), -1, dtype=np.int64)

@@ -1,0 +1,332 @@
+"""``stplm <task>``: every task of the engine from a shell. ``stplm <task> --help`` says what each takes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stplm import __version__, keys
+from stplm.errors import ExportError, StplmError
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from stplm.progress import Progress
+
+_FROM_PROFILES = "profiles"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one task. Returns 0, or 1 after an error of ours, which is printed without a traceback."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.run(arguments)
+    except StplmError as error:
+        sys.stderr.write(f"stplm: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("stplm: stopped.\n")
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="stplm", description="Cell types and tumour calls on Xenium sections.")
+    parser.add_argument("--version", action="version", version=__version__)
+    tasks = parser.add_subparsers(required=True, metavar="task")
+
+    def task(name: str, run: Any, about: str, section: bool = True) -> argparse.ArgumentParser:
+        sub = tasks.add_parser(name, help=about, description=about)
+        sub.set_defaults(run=run)
+        if section:
+            sub.add_argument("section", help="Xenium folder, SpatialData .zarr, .h5ad, .loom or cell_feature_matrix.h5")
+        return sub
+
+    task("info", _info, "What is in a section")
+
+    sub = task("tokenize", _tokenize, "Rank value encoding, as flat arrays in a folder")
+    sub.add_argument("--out", required=True)
+    sub.add_argument("--mode", default="stplm", choices=["stplm", "reference", "geneformer", "geneformer-v2"])
+    sub.add_argument("--medians", help="a shipped table (breast, colon, lung) or a CSV; by default chosen by panel")
+
+    sub = task("medians", _medians, "Gene medians of a corpus of sections", section=False)
+    sub.add_argument("sections", nargs="+")
+    sub.add_argument("--out", required=True, help="CSV file")
+
+    sub = task("embed", _embed, "Embed every cell")
+    _add_model(sub)
+    sub.add_argument("--out", required=True, help=".h5ad, or .zarr for the whole section")
+
+    sub = task("classify", _classify, "Predict class and tumour probability of every cell from a few labels")
+    _add_model(sub)
+    sub.add_argument(
+        "--labels",
+        default=_FROM_PROFILES,
+        help="an obs column, a CSV of cell_id and class, or 'profiles': seeds from reference profiles (default)",
+    )
+    sub.add_argument("--tumour-classes", nargs="*", help="classes that are tumour; by default those whose name says so")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--out", required=True, help=".h5ad, .zarr, .csv (Xenium Explorer groups) or .geojson")
+    sub.add_argument("--summary", help="also write this one-page HTML summary")
+
+    sub = task("evaluate", _evaluate, "Score the predictions of a classified section")
+    sub.add_argument("--truth", required=True, help="obs column with the true class")
+
+    sub = task("export", _export, "Write a section in another format")
+    sub.add_argument("--out", required=True, help=".h5ad, .zarr, .csv (Xenium Explorer groups) or .geojson")
+    sub.add_argument("--overwrite", action="store_true")
+
+    sub = task("pretrain", _pretrain, "Pretrain a new encoder on sections", section=False)
+    sub.add_argument("sections", nargs="+")
+    sub.add_argument("--out", required=True, help="model folder")
+    sub.add_argument("--name", default="tissue")
+    _add_training(sub, steps=3000)
+
+    sub = task("adapt", _adapt, "Continue a model's training on a section, without labels")
+    sub.add_argument("--model", default="default")
+    sub.add_argument("--out", required=True, help="model folder")
+    _add_training(sub, steps=None)
+
+    sub = task("simulate", _simulate, "Write a synthetic Xenium bundle with known truth", section=False)
+    sub.add_argument("out")
+    sub.add_argument("--cells", type=int, default=10_000)
+    sub.add_argument("--genes", type=int)
+    sub.add_argument("--seed", type=int, default=0)
+
+    sub = task("demo", _demo, "Run the main job on the shipped demo section, then open it in napari", section=False)
+    sub.add_argument("--out", default="demo_output")
+    sub.add_argument("--no-gui", action="store_true", help="do not open napari afterwards")
+
+    sub = task("gui", _gui, "Open napari with the STPLM docks", section=False)
+    sub.add_argument("section", nargs="?")
+    return parser
+
+
+def _add_model(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--model", default="default", help="a bundled model or a model folder")
+    sub.add_argument("--adapt", action="store_true", help="first continue its training on this section (1-2 minutes)")
+    sub.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
+
+
+def _add_training(sub: argparse.ArgumentParser, steps: int | None) -> None:
+    sub.add_argument("--steps", type=int, default=steps)
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--device", default="auto")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _bar(unit: str) -> Progress:
+    from tqdm import tqdm
+
+    bar = tqdm(unit=f" {unit}", disable=not sys.stderr.isatty(), leave=False)
+
+    def progress(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+        if done >= total:
+            bar.close()
+
+    return progress
+
+
+def _read(path: str, **parts: bool) -> tuple[Any, AnnData]:
+    import stplm
+
+    section = stplm.read_section(path, **parts)
+    return section, stplm.cell_table(section)
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    _, table = _read(arguments.section, images=False, labels=False)
+    uns = table.uns[keys.UNS]
+    for title, part in (("Source", uns.get(keys.UNS_SOURCE, {})), ("Quality", uns.get(keys.UNS_QC, {}))):
+        _say(title)
+        for name, value in part.items():
+            _say(f"  {name}: {value}")
+    for done, name in ((keys.UNS_EMBEDDING, "Embedded with"), (keys.UNS_PREDICTION, "Classified with")):
+        if done in uns:
+            _say(f"{name}: {uns[done].get('model')}")
+
+
+def _tokenize(arguments: argparse.Namespace) -> None:
+    import stplm
+
+    _, table = _read(arguments.section, images=False, labels=False)
+    tokens = stplm.rank_encode(table, medians=arguments.medians, mode=arguments.mode, progress=_bar("cells"))
+    tokens.save(arguments.out)
+    _say(f"{len(tokens):,} cells, {len(tokens.ids):,} tokens in {arguments.out}")
+
+
+def _medians(arguments: argparse.Namespace) -> None:
+    from stplm.tokens.medians import compute_medians, write_medians
+
+    tables = (_read(path, images=False, labels=False)[1] for path in arguments.sections)
+    medians = compute_medians(tables)
+    write_medians(medians, arguments.out)
+    _say(f"Medians of {len(medians)} genes in {arguments.out}")
+
+
+def _embed(arguments: argparse.Namespace) -> None:
+    import stplm
+
+    section, table = _read(arguments.section)
+    _run_embedding(table, arguments)
+    _say(f"Wrote {stplm.export(section, arguments.out, overwrite=True)}")
+
+
+def _run_embedding(table: AnnData, arguments: argparse.Namespace) -> None:
+    import stplm
+
+    stplm.embed(
+        table, arguments.model, adapt=arguments.adapt, device=arguments.device, progress=_bar("cells")
+    )  # fmt: skip
+
+
+def _classify(arguments: argparse.Namespace) -> None:
+    import stplm
+
+    section, table = _read(arguments.section, polygons=str(arguments.out).endswith("json"))
+    if keys.X_STPLM not in table.obsm or arguments.adapt or arguments.model != "default":
+        _run_embedding(table, arguments)
+    seeded = arguments.labels == _FROM_PROFILES
+    labels = stplm.seed_labels(table, seed=arguments.seed) if seeded else _labels(arguments.labels)
+    classifier = stplm.fit_classifier(
+        table, labels, tumour_classes=arguments.tumour_classes, seeded=seeded, seed=arguments.seed
+    )
+    stplm.predict(table, classifier)
+    _say(f"Wrote {stplm.export(section, arguments.out, overwrite=True)}")
+    if arguments.summary:
+        from stplm.report.summary import write_summary
+
+        _say(f"Wrote {write_summary(section, arguments.summary)}")
+
+
+def _labels(given: str) -> Any:
+    """An obs column's name as it is; a CSV of cell ids and classes as a Series."""
+    if not given.lower().endswith(".csv"):
+        return given
+    import pandas as pd
+
+    from stplm.errors import LabelError
+
+    try:
+        frame = pd.read_csv(given, dtype=str, comment="#")
+    except (OSError, ValueError) as error:
+        raise LabelError("The label file cannot be read.", where=given, found=str(error)) from error
+    column = next((c for c in ("class", "group", "cell_type", "label") if c in frame), None)
+    if "cell_id" not in frame or column is None:
+        raise LabelError(
+            "This is not a table of labels.",
+            where=given,
+            found=f"columns {', '.join(map(str, frame.columns))}",
+            expected="a column cell_id and a column class (or group, cell_type, label)",
+        )
+    labels = frame.set_index("cell_id")[column]
+    return labels[labels != keys.UNASSIGNED]
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    import json
+
+    import stplm
+
+    _, table = _read(arguments.section, images=False, labels=False)
+    _say(json.dumps(stplm.evaluate(table, truth=arguments.truth), indent=1, default=str))
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    import stplm
+
+    section, _ = _read(arguments.section, polygons=str(arguments.out).endswith("json"))
+    _say(f"Wrote {stplm.export(section, arguments.out, overwrite=arguments.overwrite)}")
+
+
+def _pretrain(arguments: argparse.Namespace) -> None:
+    import stplm
+    from stplm.tasks.training import TrainingConfig
+
+    _refuse_existing(arguments.out)
+    model = stplm.pretrain(
+        arguments.sections,
+        TrainingConfig(steps=arguments.steps, seed=arguments.seed),
+        name=arguments.name,
+        provenance={"data": [Path(s).name for s in arguments.sections]},
+        device=arguments.device,
+        progress=_bar("steps"),
+    )
+    _say(f"Wrote {model.save(arguments.out)}")
+
+
+def _adapt(arguments: argparse.Namespace) -> None:
+    import stplm
+    from stplm.tasks.adapt import DEFAULT_STEPS
+
+    _refuse_existing(arguments.out)
+    _, table = _read(arguments.section, images=False, labels=False)
+    model = stplm.adapt(
+        table,
+        arguments.model,
+        steps=arguments.steps or DEFAULT_STEPS,
+        seed=arguments.seed,
+        device=arguments.device,
+        progress=_bar("steps"),
+    )
+    _say(f"Wrote {model.save(arguments.out)}")
+
+
+def _refuse_existing(folder: str) -> None:
+    """Say so before training, not after."""
+    if Path(folder).exists():
+        raise ExportError("The model folder is there already.", where=folder, mend="Choose another name.")
+
+
+def _simulate(arguments: argparse.Namespace) -> None:
+    from stplm.simulation import simulate_section
+
+    path = simulate_section(
+        arguments.out, cells=arguments.cells, genes=arguments.genes, seed=arguments.seed, progress=_bar("cells")
+    )
+    _say(f"Wrote {path}")
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from stplm.demo import SECTION, run_demo
+    from stplm.paths import resource
+
+    run_demo(arguments.out, say=_say, progress=_bar("cells"))
+    if arguments.no_gui:
+        return
+    if not _has_display():
+        _say("No display here, so napari is not opened. Where there is one: stplm gui")
+        return
+    _open_window(str(resource(SECTION)))
+
+
+def _gui(arguments: argparse.Namespace) -> None:
+    _open_window(arguments.section)
+
+
+def _has_display() -> bool:
+    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+def _open_window(section: str | None) -> None:
+    try:
+        from stplm_napari.window import open_window
+    except ImportError as error:
+        raise StplmError(
+            "napari is not installed.", found=str(error), mend='pip install "stplm-napari[gui]"'
+        ) from error
+    open_window(section)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
