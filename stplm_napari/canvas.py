@@ -95,7 +95,7 @@ class Canvas:
         actions["Control-Shift-Z"] = lambda: self._try(self._session.annotations.redo)
         for target in (self._viewer, *self.layers.all_layers()):
             for key, action in actions.items():
-                target.bind_key(key, partial(_without_parent, action), overwrite=True)
+                target.bind_key(key, _binding(action), overwrite=True)
                 self._undo_all.append(partial(target.bind_key, key, None, overwrite=True))
 
     def _choose(self, key: str) -> None:
@@ -111,5 +111,10 @@ class Canvas:
             self._session.failed.emit(error)
 
 
-def _without_parent(action: Callable[[], Any], _: Any) -> None:
-    action()
+def _binding(action: Callable[[], Any]) -> Callable[[Any], None]:
+    """A function of its own, for napari asks a key binding for its name."""
+
+    def stplm_key(_: Any) -> None:
+        action()
+
+    return stplm_key

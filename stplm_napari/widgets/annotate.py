@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from stplm.errors import StplmError
-from stplm_napari.annotations import KEYS
 from stplm_napari.changes import CellClass
 from stplm_napari.steps import Step
 from stplm_napari.widgets.classform import ask_class
@@ -78,9 +75,6 @@ class AnnotateWidget(Dock):
         session.failed.connect(self.error.show_error)
         self._connections.append(lambda: session.failed.disconnect(self.error.show_error))
         session.labels_changed.connect(self.error.clear)
-        for key in KEYS:
-            shortcut = QShortcut(QKeySequence(key), self, context=Qt.ShortcutContext.WidgetWithChildrenShortcut)
-            shortcut.activated.connect(lambda key=key: self._choose(key))
         self.refresh()
 
     def refresh(self) -> None:
@@ -118,11 +112,6 @@ class AnnotateWidget(Dock):
     def _add(self, new: CellClass) -> None:
         self.session.annotations.add_class(new.name, colour=new.colour, key=new.key, tumour=new.tumour)
         self.session.choose_class(new.name)
-
-    def _choose(self, key: str) -> None:
-        for found in self.session.classes:
-            if found.key == key:
-                self.session.choose_class(found.name)
 
     def _toggle_live(self) -> None:
         self.workspace.live = self.live.isChecked()

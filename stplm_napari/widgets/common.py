@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QSize, Qt, QTimer
-from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QComboBox, QDockWidget, QFrame, QGridLayout, QScrollArea, QToolButton, QVBoxLayout, QWidget
 
 from stplm_napari.facts import Fact
@@ -49,9 +48,6 @@ class Dock(QWidget):
         self.listen(self._viewer.events.theme, self._restyle)
         connections = self._connections
         self.destroyed.connect(lambda: [disconnect() for disconnect in connections])
-        for keys, action in (("Ctrl+Z", self.workspace.undo), ("Ctrl+Shift+Z", self.workspace.redo)):
-            shortcut = QShortcut(QKeySequence(keys), self, context=Qt.ShortcutContext.WidgetWithChildrenShortcut)
-            shortcut.activated.connect(action)
 
     @property
     def theme(self) -> str:

@@ -26,7 +26,7 @@ _FORMATS = (
     ("QuPath, GeoJSON  (.geojson)", "geojson", ".geojson"),
 )
 _TELLS = {
-    "h5ad": "The cells: counts, embedding, classes, confidence, tumour probability and your labels, for scanpy and others.",
+    "h5ad": "Cells: counts, embedding, classes, confidence, tumour probability, your labels; for scanpy and others.",
     "zarr": "The whole section: images, outlines and cells, for SpatialData and napari-spatialdata.",
     "explorer": "One group and colour for every cell. In Xenium Explorer: Cells, then Upload cell groups.",
     "geojson": "The outline of every cell with its class, colour and measurements.",

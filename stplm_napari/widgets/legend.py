@@ -18,7 +18,7 @@ from stplm_napari.widgets.style import ink, set_property, text
 if TYPE_CHECKING:
     from stplm_napari.widgets.common import Dock
 
-_KEY, _COUNT = 18, 44
+_KEY, _COUNT = 18, 48
 _SWATCH = 16
 
 

@@ -137,7 +137,8 @@ def progress_words(job: Job) -> str:
     """ "Embedding cells: 512 of 1,135 · 3,400 cells/s · 2 s left"."""
     if job.is_cancelling:
         return f"{job.title}: cancelling…"
-    parts = [f"{job.title}…"]
+    # A job that counts something has loaded nothing yet while its total is unknown.
+    parts = [f"{job.title}: starting…" if job.unit else f"{job.title}…"]
     if job.total and job.unit:
         parts = [f"{job.title}: {job.done:,} of {job.total:,}"]
         if job.rate > 0:

@@ -1,0 +1,164 @@
+"""Drive the plugin in a real window on the demo section and save a picture of every dock.
+
+``xvfb-run -a -s "-screen 0 1600x1000x24" python scripts/screenshots.py docs/screenshots``
+
+Clicks are real mouse clicks on the canvas; the cells to click are chosen by the shipped reference profiles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SIZE = (1360, 860)
+COLOURS = 255
+"""Each picture is reduced to this many colours: a quarter of the bytes, and nothing that the eye misses."""
+
+
+class Stage:
+    """A napari window with the plugin in it."""
+
+    def __init__(self, folder: Path) -> None:
+        import napari
+        from napari.settings import get_settings
+
+        from stplm_napari.workspace import Workspace
+
+        get_settings().application.confirm_close_window = False
+        self.viewer = napari.Viewer(show=True)
+        self.viewer.window.resize(*SIZE)
+        self.workspace = Workspace.of(self.viewer)
+        self.session = self.workspace.session
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def wait(self, ms: int) -> None:
+        from qtpy.QtCore import QEventLoop, QTimer
+
+        loop = QEventLoop()
+        QTimer.singleShot(ms, loop.quit)
+        loop.exec()
+
+    def until(self, done: Callable[[], bool], seconds: float = 120) -> None:
+        end = time.monotonic() + seconds
+        while not done():
+            if time.monotonic() > end:
+                sys.exit("screenshots: the plugin did not get ready in time")
+            self.wait(50)
+
+    def dock(self, name: str) -> Any:
+        from stplm_napari.widgets.common import open_dock
+
+        widget = open_dock(self.viewer, name)
+        self.wait(150)
+        return widget
+
+    def click(self, cell: str) -> None:
+        """A real click on the canvas, on the cell of that id."""
+        from qtpy.QtCore import QPoint, Qt
+        from qtpy.QtTest import QTest
+
+        row = self.session.table.obs_names.get_loc(cell)
+        native, camera = self.viewer.window._qt_viewer.canvas.native, self.viewer.scene.camera
+        x, y = (self.workspace.canvas.layers.centroids_um[row] - np.array(camera.center[-1:-3:-1])) * camera.zoom
+        place = QPoint(round(native.width() / 2 + x), round(native.height() / 2 + y))
+        QTest.mouseClick(native, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, place)
+        self.wait(60)
+
+    def label(self, key: str, cells: Sequence[str]) -> None:
+        """Press a class's key and click cells."""
+        from qtpy.QtTest import QTest
+
+        QTest.keyClick(self.viewer.window._qt_window, key)
+        for cell in cells:
+            self.click(cell)
+
+    def settle(self) -> None:
+        self.until(lambda: not self.workspace.will_refit and not self.workspace.embedding.is_busy)
+
+    def save(self, name: str) -> None:
+        from PIL import Image
+
+        self.wait(500)
+        picture = Image.fromarray(self.viewer.screenshot(canvas_only=False, flash=False)[..., :3])
+        picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(self.folder / f"{name}.png", optimize=True)
+        print(name)
+
+
+def clear_cells(stage: Stage, per_class: int) -> dict[str, list[str]]:
+    """Cells that a person would recognise: those that the reference profiles are surest of, away from the edge."""
+    import stplm
+
+    labels = stplm.seed_labels(stage.session.table, per_class=40).dropna()
+    x, y = stage.session.table.obsm["spatial"].T
+    inside = stage.session.table.obs_names[(x > 20) & (x < x.max() - 20) & (y > 20) & (y < y.max() - 20)]
+    labels = labels[labels.index.isin(inside)]
+    return {name: list(part.index[:per_class]) for name, part in labels.groupby(labels)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as data:
+        os.environ["STPLM_DATA_DIR"] = data
+        stage = Stage(options.folder)
+        play(stage, Path(data))
+        stage.viewer.close()
+
+
+def play(stage: Stage, scratch: Path) -> None:
+    session, workspace = stage.session, stage.workspace
+    stage.dock("Section")
+    stage.save("01-start")
+    stage.viewer.open_sample("stplm-napari", "breast_tumour_section")
+    stage.until(lambda: session.is_open)
+    stage.save("02-section")
+    stage.dock("Embed").run.click()
+    stage.wait(700)
+    stage.save("03-embedding")
+    stage.settle()
+    stage.save("04-clusters")
+    cells = clear_cells(stage, 5)
+    stage.dock("Annotate")
+    stage.label("1", cells["Tumour"])
+    stage.label("3", cells["Stromal"])
+    stage.label("4", cells["T cell"])
+    stage.label("6", cells["Macrophage"])
+    stage.settle()
+    stage.save("05-annotate")
+    classify = stage.dock("Classify")
+    classify.source.value = "profiles"
+    classify.run.click()
+    stage.settle()
+    session.colour(unsure_below=0.6)
+    stage.save("06-classify")
+    session.colour(by="tumour")
+    stage.save("07-tumour")
+    export = stage.dock("Export")
+    export.path.value = scratch / "breast_tumour_section.h5ad"
+    export.run.click()
+    stage.until(lambda: not workspace.exporting.is_busy)
+    session.colour(by="class", unsure_below=0.0)
+    stage.save("08-export")
+    export.run.click()
+    stage.dock("Embed")
+    workspace.worker.stop()
+    workspace.embed()
+    stage.until(lambda: workspace.worker.pid is not None)
+    stage.wait(500)
+    workspace.worker.stop()
+    stage.until(lambda: not workspace.embedding.is_busy)
+    stage.save("09-error")
+
+
+if __name__ == "__main__":
+    main()
