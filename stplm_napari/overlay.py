@@ -18,7 +18,7 @@ import numpy as np
 
 from stplm.errors import LabelError
 from stplm.palette import TUMOUR_COLOUR, UNASSIGNED_COLOUR
-from stplm_napari.pyramid import boundaries, padded
+from stplm_napari.pyramid import boundaries, drop_axes, padded
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -86,7 +86,7 @@ class ColourLevel:
                 codes[marked if small else marked & boundaries(labels, band)[inner]] = _RING
                 if not small:
                     codes[marked & boundaries(labels, 1)[inner]] = _RIM
-        return codes
+        return drop_axes(codes, key)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         codes = self[:, :] if self._whole is None else self._whole

@@ -12,7 +12,7 @@ from stplm import keys
 from stplm.progress import Progress, no_progress
 from stplm_napari import spatialdata_dock
 from stplm_napari.overlay import warm_up
-from stplm_napari.pyramid import TileStore, in_memory
+from stplm_napari.pyramid import TileStore, image_levels, label_levels
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -127,7 +127,7 @@ def prepare_images(section: SpatialData) -> list[Channel]:
     names = ["DAPI"] if names in (["0"], [name]) else names
     channels, store = [], TileStore()
     for i, channel in enumerate(names):
-        planes = in_memory(_enough_levels([level[i] for level in levels_of(images[name])], 1024), store)
+        planes = image_levels(_enough_levels([level[i] for level in levels_of(images[name])]), store)
         channels.append(Channel(channel, planes, placement, _contrast(planes), name))
     return sorted(channels, key=lambda c: not c.name.lower().startswith(_DAPI))
 
@@ -145,7 +145,7 @@ def prepare_cells(section: SpatialData) -> CellImage | None:
         element = section.labels[keys.CELL_LABELS]
         placement = placement_of(section, element)
         if placement is not None:
-            levels = in_memory(_enough_levels(levels_of(element), 512), TileStore())
+            levels = label_levels(levels_of(element), TileStore())
             diameter = _diameter(levels, len(values))
             return CellImage(levels, values, placement, diameter, centroids, keys.CELL_LABELS)
     return _painted(section, table, centroids)
@@ -160,7 +160,7 @@ def placement_of(section: SpatialData, element: Any) -> Placement | None:
 
 
 def _painted(section: SpatialData, table: AnnData, centroids: NDArray[np.floating] | None) -> CellImage | None:
-    from stplm.spatial.raster import default_radius, label_pyramid, rasterise_cells
+    from stplm.spatial.raster import default_radius, rasterise_cells
 
     outlines = _outlines(section, table)
     if outlines is not None:
@@ -185,7 +185,7 @@ def _painted(section: SpatialData, table: AnnData, centroids: NDArray[np.floatin
         origin=(float(low[0]), float(low[1])),
     )
     placement = Placement(np.array([[pixel, 0, low[0]], [0, pixel, low[1]], [0, 0, 1.0]]))
-    levels = [np.ascontiguousarray(level) for level in label_pyramid(image)]
+    levels = label_levels([image], TileStore())
     values = np.arange(1, table.n_obs + 1, dtype=np.int64)
     return CellImage(levels, values, placement, _diameter(levels, table.n_obs), centroids, None, note)
 
@@ -214,11 +214,11 @@ def _outlines(section: SpatialData, table: AnnData) -> NDArray[np.object_] | Non
     return outlines
 
 
-def _enough_levels(planes: list[Any], min_size: int) -> list[Any]:
-    """A pyramid down to ``min_size`` pixels or less, by striding where the element has too few levels of its own."""
+def _enough_levels(planes: list[Any]) -> list[Any]:
+    """A pyramid down to about a thousand pixels, by striding where the element has too few levels of its own."""
     from stplm.spatial.raster import label_pyramid
 
-    return [*planes[:-1], *label_pyramid(planes[-1], min_size)]
+    return [*planes[:-1], *label_pyramid(planes[-1], 1024)]
 
 
 def _contrast(planes: Sequence[Any]) -> tuple[float, float]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 TILE = 1024
 """Edge of a cached tile, in pixels."""
+_COARSEST_PX = 512
+"""A recolour maps the whole coarsest level of the cells, see ``ColourLevel.repaint``: it is kept small."""
 
 
 class TileStore:
@@ -71,7 +73,7 @@ class CachedLevel:
                 out[ya - rows.start : yb - rows.start, xa - columns.start : xb - columns.start] = tile[
                     ya - y0 : yb - y0, xa - x0 : xb - x0
                 ]
-        return out
+        return drop_axes(out, key)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         whole = self[:, :]
@@ -87,21 +89,32 @@ class CachedLevel:
 
 
 def window(key: Any, shape: tuple[int, int]) -> tuple[slice, slice]:
-    """Rows and columns of an index, as slices within the array. Raises IndexError for anything but plain slices."""
-    if key is Ellipsis:
-        key = ()
-    key = key if isinstance(key, tuple) else (key,)
-    if len(key) > 2:
-        raise IndexError(f"a 2-D array was indexed with {key!r}")
+    """Rows and columns of an index, as slices within the array. Raises IndexError for steps and fancy indices."""
+    parts = _parts(key)
     out = []
-    for part, n in zip((*key, slice(None), slice(None)), shape, strict=False):
-        if not isinstance(part, slice):
-            raise IndexError(f"only windows can be read, not {key!r}")
+    for part, n in zip((*parts, slice(None), slice(None)), shape, strict=False):
+        if isinstance(part, int | np.integer):
+            if not -n <= part < n:
+                raise IndexError(f"{part} is outside of an axis of {n}")
+            part = slice(int(part) % n, int(part) % n + 1)
         start, stop, step = part.indices(n)
         if step != 1:
             raise IndexError(f"only windows without a step can be read, not {key!r}")
         out.append(slice(start, max(start, stop)))
     return out[0], out[1]
+
+
+def drop_axes(array: NDArray[Any], key: Any) -> NDArray[Any]:
+    """A window as numpy would return it: without the axes that were indexed by a number."""
+    numbers = tuple(i for i, part in enumerate(_parts(key)) if not isinstance(part, slice))
+    return array.squeeze(numbers) if numbers else array
+
+
+def _parts(key: Any) -> tuple[Any, ...]:
+    parts = () if key is Ellipsis else key if isinstance(key, tuple) else (key,)
+    if len(parts) > 2 or not all(isinstance(part, slice | int | np.integer) for part in parts):
+        raise IndexError(f"only windows can be read, not {key!r}")
+    return parts
 
 
 def padded(base: Any, key: Any, width: int) -> tuple[NDArray[Any], tuple[slice, slice]]:
@@ -134,16 +147,24 @@ def boundaries(labels: NDArray[Any], width: int = 1) -> NDArray[np.bool_]:
     return edge & (labels != 0)
 
 
-def in_memory(levels: Sequence[Any], store: TileStore, whole: int = 64 << 20) -> list[Any]:
-    """Levels fit for the screen: numpy as it is, small lazy ones (``whole`` bytes) read now, big ones through tiles.
+def image_levels(levels: Sequence[Any], store: TileStore, whole: int = 64 << 20) -> list[Any]:
+    """Levels fit for the screen: small ones (``whole`` bytes) read now, big ones through tiles. Call it in a thread."""
+    return [np.asarray(a) if _bytes(a) <= whole else CachedLevel(a, store) for a in levels]
 
-    Reads; call it outside the GUI thread.
+
+def label_levels(levels: Sequence[Any], store: TileStore, whole: int = 512 << 20) -> list[Any]:
+    """Like :func:`image_levels` for a label image, whose coarser levels are every second pixel of the finer one.
+
+    A Xenium bundle holds its masks at full resolution only, so each lazy level reads all of it: the finest level within
+    ``whole`` bytes is read once, and the coarser ones are taken from that.
     """
-    return [
-        level
-        if isinstance(level, np.ndarray)
-        else np.asarray(level)
-        if int(np.prod(level.shape)) * np.dtype(level.dtype).itemsize <= whole
-        else CachedLevel(level, store)
-        for level in levels
-    ]
+    from stplm.spatial.raster import label_pyramid
+
+    levels = label_pyramid(levels[-1], _COARSEST_PX) if len(levels) == 1 else list(levels)
+    first = next((i for i, level in enumerate(levels) if _bytes(level) <= whole), len(levels) - 1)
+    coarse = label_pyramid(np.asarray(levels[first]), _COARSEST_PX)
+    return [*(CachedLevel(level, store) for level in levels[:first]), *map(np.ascontiguousarray, coarse)]
+
+
+def _bytes(level: Any) -> int:
+    return int(np.prod(level.shape)) * np.dtype(level.dtype).itemsize

@@ -12,7 +12,7 @@ from stplm import keys
 from stplm.errors import LabelError
 from stplm.palette import TUMOUR_COLOUR, UNASSIGNED_COLOUR
 from stplm_napari.overlay import MAX_CLASSES, CellOverlay, colour_steps
-from stplm_napari.pyramid import CachedLevel, TileStore, boundaries
+from stplm_napari.pyramid import CachedLevel, TileStore, boundaries, label_levels
 
 RED, GREEN, BLUE = (255, 0, 0), (0, 255, 0), (0, 0, 255)
 HEX = ["#FF0000", "#00FF00", "#0000FF"]
@@ -23,12 +23,15 @@ class Counting:
 
     def __init__(self, array: np.ndarray) -> None:
         self._array, self.read = array, 0
-        self.shape, self.dtype = array.shape, array.dtype
+        self.shape, self.dtype, self.ndim = array.shape, array.dtype, array.ndim
 
     def __getitem__(self, key: Any) -> np.ndarray:
         part = self._array[key]
         self.read += part.size
         return part
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self[:, :]
 
 
 @pytest.fixture
@@ -194,7 +197,7 @@ def test_what_cannot_be_shown_is_refused(overlay: CellOverlay) -> None:
 def test_cached_windows_equal_the_source_and_are_read_once(labels: np.ndarray) -> None:
     source = Counting(np.tile(labels, (5, 5)))
     level = CachedLevel(source, TileStore())
-    for key in (np.s_[900:1200, 1000:1100], np.s_[:, 2300:], np.s_[5:5, 0:3], np.s_[0:1, 0:1]):
+    for key in (np.s_[900:1200, 1000:1100], np.s_[:, 2300:], np.s_[5:5, 0:3], np.s_[7], np.s_[-1, 0:9], np.s_[3, 4]):
         np.testing.assert_array_equal(level[key], source._array[key])
     read = source.read
     level[950:1150, 1010:1090]
@@ -213,3 +216,15 @@ def test_tiles_stay_within_their_budget(labels: np.ndarray) -> None:
 
 def _rgb(colour: str) -> np.ndarray:
     return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+
+
+def test_a_label_image_is_read_once_for_all_its_coarse_levels(labels: np.ndarray) -> None:
+    import dask.array as da
+
+    source = Counting(np.tile(labels, (4, 4)))
+    lazy = da.from_array(source, chunks=480, meta=np.zeros((0, 0), source.dtype))
+    levels = label_levels([lazy, lazy[::2, ::2], lazy[::4, ::4]], TileStore(), whole=source._array.nbytes // 4)
+    assert [type(level) for level in levels] == [CachedLevel, np.ndarray, np.ndarray]
+    assert source.read <= source._array.size
+    for i, level in enumerate(levels):
+        np.testing.assert_array_equal(np.asarray(level), source._array[:: 2**i, :: 2**i])
