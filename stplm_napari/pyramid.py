@@ -149,7 +149,7 @@ def boundaries(labels: NDArray[Any], width: int = 1) -> NDArray[np.bool_]:
 
 def image_levels(levels: Sequence[Any], store: TileStore, whole: int = 64 << 20) -> list[Any]:
     """Levels fit for the screen: small ones (``whole`` bytes) read now, big ones through tiles. Call it in a thread."""
-    return [np.asarray(a) if _bytes(a) <= whole else CachedLevel(a, store) for a in levels]
+    return [np.asarray(a) if _bytes(a) <= whole else _cached(a, store) for a in levels]
 
 
 def label_levels(levels: Sequence[Any], store: TileStore, whole: int = 512 << 20) -> list[Any]:
@@ -163,7 +163,11 @@ def label_levels(levels: Sequence[Any], store: TileStore, whole: int = 512 << 20
     levels = label_pyramid(levels[-1], _COARSEST_PX) if len(levels) == 1 else list(levels)
     first = next((i for i, level in enumerate(levels) if _bytes(level) <= whole), len(levels) - 1)
     coarse = label_pyramid(np.asarray(levels[first]), _COARSEST_PX)
-    return [*(CachedLevel(level, store) for level in levels[:first]), *map(np.ascontiguousarray, coarse)]
+    return [*(_cached(level, store) for level in levels[:first]), *map(np.ascontiguousarray, coarse)]
+
+
+def _cached(level: Any, store: TileStore) -> Any:
+    return level if isinstance(level, np.ndarray) else CachedLevel(level, store)
 
 
 def _bytes(level: Any) -> int:
