@@ -44,17 +44,16 @@ class Model:
         return self.encoder.config.dim
 
     def fingerprint(self) -> str:
-        """SHA-256 of the weights in memory: tells two embedding spaces apart, saved or not."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.encoder.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        """SHA-256 of the weights in memory, as saving them would give: tells two embedding spaces apart."""
+        return hashlib.sha256(self._weights()).hexdigest()
+
+    def _weights(self) -> bytes:
+        from safetensors.torch import save
+
+        return save({k: v.contiguous().cpu() for k, v in self.encoder.state_dict().items()})
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write the model folder, staged and then renamed. Raises ModelError if it is there and not ``overwrite``."""
-        from safetensors.torch import save_file
-
         folder = Path(folder)
         if folder.exists() and not overwrite:
             raise ModelError(
@@ -62,9 +61,9 @@ class Model:
             )
         with staged_folder(folder, overwrite=overwrite) as stage:
             stage.mkdir()
-            weights = stage / "model.safetensors"
-            save_file({k: v.contiguous().cpu() for k, v in self.encoder.state_dict().items()}, str(weights))
-            self.checksum = _sha256(weights)
+            weights = self._weights()
+            (stage / "model.safetensors").write_bytes(weights)
+            self.checksum = hashlib.sha256(weights).hexdigest()
             provenance = {**self.provenance, "sha256": self.checksum}
             config = {
                 "format": FORMAT,
@@ -128,9 +127,30 @@ def load_model(model: str | Path | Model = DEFAULT) -> Model:
             json.loads((folder / f).read_text(encoding="utf-8"))
             for f in ("config.json", "vocabulary.json", "provenance.json")
         )
-        version, preset, genes = config["format"], config["preset"], vocabulary["genes"]
-    except (ValueError, KeyError) as error:
-        raise ModelError("The model folder cannot be read.", where=folder, found=str(error)) from error
+        _check_format(folder, config["format"], config["preset"])
+        genes, sizes = [str(g) for g in vocabulary["genes"]], dict(config["model"])
+        expected = str(provenance["sha256"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(
+            "The model folder cannot be read.",
+            where=folder,
+            found=f"{type(error).__name__}: {error}",
+            mend="Copy or download the model folder again.",
+        ) from error
+    checksum = _sha256(folder / "model.safetensors")
+    if checksum != expected:
+        raise ModelError(
+            "The model's weights do not match their checksum: the file is damaged or was altered.",
+            where=folder / "model.safetensors",
+            found=checksum[:12],
+            expected=expected[:12],
+            mend="Copy or download the model folder again.",
+        )
+    encoder = _encoder(folder, genes, sizes)
+    return Model(encoder, str(config.get("name", folder.name)), provenance, checksum, config["preset"])
+
+
+def _check_format(folder: Path, version: object, preset: object) -> None:
     if version != FORMAT or preset not in PRESETS:
         raise ModelError(
             "This model is of a format that this version does not know.",
@@ -139,18 +159,6 @@ def load_model(model: str | Path | Model = DEFAULT) -> Model:
             expected=f"format {FORMAT}, preset one of {', '.join(PRESETS)}",
             mend="Update stplm-napari.",
         )
-    checksum = _sha256(folder / "model.safetensors")
-    if checksum != provenance.get("sha256"):
-        raise ModelError(
-            "The model's weights do not match their checksum: the file is damaged or was altered.",
-            where=folder / "model.safetensors",
-            found=checksum[:12],
-            expected=str(provenance.get("sha256"))[:12],
-            mend="Copy or download the model folder again.",
-        )
-    return Model(
-        _encoder(folder, genes, config["model"]), config.get("name", folder.name), provenance, checksum, preset
-    )
 
 
 def _find(model: str | Path) -> Path:
@@ -177,7 +185,7 @@ def _encoder(folder: Path, genes: list[str], config: dict[str, Any]) -> TissueEn
     try:
         encoder = TissueEncoder(genes, TissueConfig(**config))
         encoder.load_state_dict(load_file(str(folder / "model.safetensors")))
-    except (TypeError, RuntimeError, SafetensorError) as error:
+    except (TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError("The weights do not fit the model's config.", where=folder, found=str(error)) from error
     return encoder.eval()
 

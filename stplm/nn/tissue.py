@@ -119,7 +119,9 @@ class TissueEncoder(nn.Module):
     def mean_of_neighbours(self, own: Tensor, neighbours: Tensor, weights: Tensor) -> Tensor:
         """Weighted mean of the neighbours' normed vectors: ``neighbours`` (n, k) rows of ``own``, ``weights`` (n, k)
         that are zero where there is no neighbour. A cell with none gets zeros."""
-        return torch.einsum("nk,nkd->nd", weights, self.own_norm(own)[neighbours])
+        # Indexing would add up the gradients of shared neighbours in the order that threads come by; this does not.
+        near = nn.functional.embedding(neighbours, self.own_norm(own))
+        return torch.einsum("nk,nkd->nd", weights, near)
 
     def decode(self, own: Tensor, rows: Tensor, tissue: Tensor | None = None) -> Tensor:
         """Log of the expected share of each of the gene ``rows`` in a cell's counts, (n, m)."""
@@ -131,7 +133,8 @@ class TissueEncoder(nn.Module):
     @torch.no_grad()
     def add_genes(self, genes: list[str]) -> None:
         """Append rows for genes that the model does not have. Until trained, they leave every cell vector as it was."""
-        new = [g for g in dict.fromkeys(genes) if g not in set(self.genes)]
+        known = set(self.genes)
+        new = [g for g in dict.fromkeys(genes) if g not in known]
         if not new:
             return
         for name in self._gene_parameters:

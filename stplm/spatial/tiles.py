@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+_HAIR = 1e-6
+"""µm; far under any distance that means something, far over the rounding of coordinates in µm."""
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -28,19 +31,18 @@ def iter_tiles(xy: NDArray[np.float64], size: float, halo: float) -> Iterator[Ti
         return
     origin = xy.min(0)
     column, row = np.floor((xy - origin) / size).astype(np.int64).T
-    n_columns = int(column.max()) + 1
     # Sorting by x once makes each column's band of candidates a slice.
     order = np.argsort(xy[:, 0], kind="stable")
     x_sorted = xy[order, 0]
-    for c in range(n_columns):
+    # A hair more than the halo: without one, rounding must not lose a cell on the edge of its own tile.
+    reach = halo + _HAIR
+    for c in np.unique(column):
         left = origin[0] + c * size
-        band = order[slice(*np.searchsorted(x_sorted, [left - halo, left + size + halo]))]
-        if len(band) == 0:
-            continue
+        band = order[slice(*np.searchsorted(x_sorted, [left - reach, left + size + reach]))]
         for r in np.unique(row[band][column[band] == c]):
             bottom = origin[1] + r * size
             y = xy[band, 1]
-            near = band[(y >= bottom - halo) & (y <= bottom + size + halo)]
+            near = band[(y >= bottom - reach) & (y <= bottom + size + reach)]
             own = (column[near] == c) & (row[near] == r)
             inside, outside = np.sort(near[own]), np.sort(near[~own])
             centre = np.array([left + size / 2, bottom + size / 2])

@@ -55,7 +55,7 @@ def adapt(
     train_self_supervised(encoder, [cells], config, progress)
     provenance = {
         "task": "adapt",
-        "base": {"name": base.name, "sha256": base.checksum},
+        "base": {"name": base.name, "sha256": base.fingerprint()},
         "training": config.to_dict(),
         "cells": len(cells),
         "genes_added": len(encoder.genes) - n_before,

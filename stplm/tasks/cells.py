@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from stplm import keys
-from stplm.errors import GeneError
+from stplm.errors import GeneError, SectionError
 from stplm.io.cell_table import counts_matrix
 from stplm.nn.tissue import TissueConfig
 from stplm.spatial.graph import neighbour_graph
@@ -63,8 +63,10 @@ def table_genes(table: AnnData) -> NDArray[np.str_]:
 def prepare_cells(table: AnnData, genes: list[str], config: TissueConfig) -> Cells:
     """Match a table's genes with the model's ``genes`` and find each cell's neighbours.
 
-    Raises GeneError when no gene matches, SectionError when the counts are not integers.
+    Raises GeneError when no gene matches, SectionError when there is no cell or the counts are not integers.
     """
+    if table.n_obs == 0:
+        raise SectionError("This section has no cell.", mend="Choose another section, or fewer filters.")
     row_of = {g: i for i, g in enumerate(genes)}
     rows = np.array([row_of.get(g, -1) if g else -1 for g in table_genes(table)], dtype=np.int64)
     known = np.flatnonzero(rows >= 0)

@@ -122,13 +122,13 @@ class Classifier:
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write ``classifier.json`` and ``classifier.safetensors`` into a folder, staged and then renamed."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         folder = Path(folder)
         with staged_folder(folder, overwrite=overwrite) as stage:
             stage.mkdir()
             arrays = {n: np.ascontiguousarray(getattr(self, n)) for n in ("dense", "level", "bias", "log_prior")}
-            save_file(arrays, str(stage / "classifier.safetensors"))
+            (stage / "classifier.safetensors").write_bytes(save(arrays))
             content = {
                 "format": _FORMAT,
                 "classes": self.classes,
@@ -152,8 +152,12 @@ class Classifier:
             arrays = load_file(str(folder / "classifier.safetensors"))
             if content.pop("format") != _FORMAT:
                 raise KeyError("format")
-            return cls(**{**content, **arrays})
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            loaded = cls(**{**content, **arrays})
+            k, shapes = len(loaded.classes), [loaded.dense.shape, loaded.level.shape]
+            if [s[0] for s in shapes] != [k, k] or shapes[1][1] != len(loaded.genes) or len(loaded.bias) != k:
+                raise ValueError(f"{k} classes and {len(loaded.genes)} genes with coefficients of {shapes}")
+            return loaded
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             raise ModelError("This is not a classifier folder.", where=folder, found=str(error)) from error
 
 

@@ -100,7 +100,7 @@ def fit_classifier(
         info={
             "n_labels": {str(c): int(n) for c, n in zip(classes, counts, strict=True)},
             "seeded": seeded,
-            "seed": seed,
+            "seed": int(seed),
             "embedding": _embedding_checksum(table),
         },
     )
@@ -142,8 +142,9 @@ def predict(table: AnnData, classifier: Classifier) -> AnnData:
     table.obs[keys.CONFIDENCE] = confidence.astype(np.float32)
     table.obs[keys.TUMOUR] = proba[:, is_tumour].sum(1).astype(np.float32)
     table.obsm[keys.PROBA] = proba
-    table.uns.setdefault(keys.UNS, {})[keys.UNS_PREDICTION] = {
-        "model": table.uns[keys.UNS].get(keys.UNS_EMBEDDING, {}).get("model", "unknown"),
+    notes = table.uns.setdefault(keys.UNS, {})
+    notes[keys.UNS_PREDICTION] = {
+        "model": notes.get(keys.UNS_EMBEDDING, {}).get("model", "unknown"),
         **classifier.to_dict(),
     }
     return table

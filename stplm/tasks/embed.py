@@ -97,7 +97,7 @@ def embed(
         table.obs[keys.CLUSTER] = labels
     table.uns.setdefault(keys.UNS, {})[keys.UNS_EMBEDDING] = {
         "model": loaded.name,
-        "sha256": loaded.checksum or loaded.fingerprint(),
+        "sha256": loaded.fingerprint(),
         "dim": loaded.dim,
         "own_dim": loaded.encoder.config.own_dim,
         "genes_known": len(cells.rows),
@@ -117,19 +117,21 @@ def encode(
     import torch
 
     config, n = encoder.config, len(cells)
-    encoder = encoder.to(device).eval()
-    rows = torch.as_tensor(cells.rows, device=device)
     vectors = np.zeros((n, config.dim), dtype=np.float32)
-    with torch.inference_mode():
-        own = torch.empty((n, config.own_dim), device=device)
-        for start in range(0, n, _CHUNK):
-            chunk = slice(start, start + _CHUNK)
-            own[chunk] = encoder.encode_own(torch.from_numpy(cells.dense(chunk)).to(device), rows)
-            progress(min(start + _CHUNK, n) // 2, n)
-        vectors[:, : config.own_dim] = own.cpu().numpy()
-        if cells.xy is not None:
-            _encode_tiles(encoder, cells, own, vectors, progress)
-    encoder.to("cpu")
+    try:
+        encoder = encoder.to(device).eval()
+        rows = torch.as_tensor(cells.rows, device=device)
+        with torch.inference_mode():
+            own = torch.empty((n, config.own_dim), device=device)
+            for start in range(0, n, _CHUNK):
+                chunk = slice(start, start + _CHUNK)
+                own[chunk] = encoder.encode_own(torch.from_numpy(cells.dense(chunk)).to(device), rows)
+                progress(min(start + _CHUNK, n) // 2, n)
+            vectors[:, : config.own_dim] = own.cpu().numpy()
+            if cells.xy is not None:
+                _encode_tiles(encoder, cells, own, vectors, progress)
+    finally:
+        encoder.to("cpu")
     progress(n, n)
     return vectors
 
@@ -163,14 +165,16 @@ def cluster(vectors: NDArray[np.float32], clusters: int, seed: int = 0) -> Any:
     """
     import pandas as pd
     from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
 
     scaled = vectors - vectors.mean(0)
     scaled /= scaled.std(0) + 1e-6
     random = np.random.default_rng(seed)
     sample = scaled if len(scaled) <= 20_000 else scaled[np.sort(random.choice(len(scaled), 20_000, replace=False))]
     clusters = min(clusters, len(sample))
-    # One float64 pass in a fixed order: the same bytes on every run.
-    fitted = KMeans(clusters, n_init=2, random_state=seed).fit(sample.astype(np.float64))
-    codes = fitted.predict(scaled.astype(np.float64))
+    # One thread adds up in a fixed order: the same bytes on every run.
+    with threadpool_limits(1, user_api="openmp"):
+        fitted = KMeans(clusters, n_init=2, random_state=seed).fit(sample.astype(np.float64))
+        codes = fitted.predict(scaled.astype(np.float64))
     rank = np.argsort(np.argsort(-np.bincount(codes, minlength=clusters), kind="stable"), kind="stable")
     return pd.Categorical.from_codes(rank[codes], pd.Index([str(i + 1) for i in range(clusters)]))

@@ -49,8 +49,10 @@ def pretrain(
     config, architecture = config or TrainingConfig(), architecture or TissueConfig()
     loaded = [_read(t) if isinstance(t, str | Path) else t for t in tables]
     genes = sorted({g for t in loaded for g in table_genes(t) if g})
-    torch.manual_seed(config.seed)
-    encoder = TissueEncoder(genes, architecture)
+    # The caller's own random numbers stay as they were.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        encoder = TissueEncoder(genes, architecture)
     cells = [prepare_cells(t, genes, architecture) for t in loaded]
     set_gene_statistics(encoder, cells)
     encoder.to(choose_device(device))
