@@ -1,8 +1,8 @@
 """Class colours, colour-blind safe by default and the same in tissue, map, legend, plots and exports.
 
-The first colours are Okabe & Ito's (2008); then come those of Paul Tol's schemes (2021) that stay furthest from them and
-from each other, in CIELAB, under normal and the three simulated dichromatic visions; past those, colours repeat in
-lighter and darker shades.
+The first colours are Okabe & Ito's (2008); then come those of Paul Tol's schemes (2021) that stay furthest from them
+and from each other, in CIELAB, under normal and the three simulated dichromatic visions; past those, colours repeat
+in lighter and darker shades.
 """
 
 from __future__ import annotations

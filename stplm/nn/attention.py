@@ -1,8 +1,8 @@
 """Flow attention: attention in linear time, by conserving what flows in and out of every token.
 
 Source: Wu et al., "Flowformer: Linearizing Transformers with Conservation Flows" (ICML 2022); CellPLM (Wen et al.,
-2023) uses it between the cells of a tissue. Written from the paper's equations, for one sequence at a time: no padding, so
-a result never depends on what shares a batch.
+2023) uses it between the cells of a tissue. Written from the paper's equations, for one sequence at a time: no
+padding, so a result never depends on what shares a batch.
 """
 
 from __future__ import annotations
