@@ -1,0 +1,107 @@
+"""The cell-token encoder: which changes of its input must not change a cell's vector."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from stplm.nn.tissue import TissueConfig, TissueEncoder
+
+GENES = [f"ENSG{i:011d}" for i in range(40)]
+SMALL = TissueConfig(hidden=32, own_dim=16, tissue_dim=8, tissue_hidden=24, own_blocks=1, tissue_blocks=2, heads=4)
+
+
+@pytest.fixture
+def encoder() -> TissueEncoder:
+    torch.manual_seed(0)
+    encoder = TissueEncoder(GENES, SMALL)
+    with torch.no_grad():
+        encoder.gene_spread.uniform_(0.5, 1.5)
+        encoder.gene_decode_tissue.normal_()
+    return encoder.eval()
+
+
+def _counts(n: int = 20, genes: int = 40) -> Tensor:
+    return torch.poisson(torch.full((n, genes), 2.0), generator=torch.Generator().manual_seed(1))
+
+
+ROWS = torch.arange(40)
+
+
+@torch.no_grad()
+def test_genes_in_any_order_give_the_same_vector(encoder: TissueEncoder) -> None:
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(2))
+    counts = _counts()
+    torch.testing.assert_close(encoder.encode_own(counts[:, order], ROWS[order]), encoder.encode_own(counts, ROWS))
+
+
+@torch.no_grad()
+def test_a_cell_counted_three_times_as_deep_is_the_same_cell(encoder: TissueEncoder) -> None:
+    torch.testing.assert_close(encoder.encode_own(3 * _counts(), ROWS), encoder.encode_own(_counts(), ROWS))
+
+
+@torch.no_grad()
+def test_a_panel_uses_its_own_rows(encoder: TissueEncoder) -> None:
+    """A gene that a section lacks and a gene that no cell of it shows are the same to the model."""
+    counts = _counts()
+    counts[:, 30:] = 0
+    torch.testing.assert_close(encoder.encode_own(counts[:, :30], ROWS[:30]), encoder.encode_own(counts, ROWS))
+
+
+@torch.no_grad()
+def test_new_genes_leave_vectors_as_they_were(encoder: TissueEncoder) -> None:
+    counts, place = _counts(), torch.rand(20, 2) * 300
+    own = encoder.encode_own(counts, ROWS)
+    tissue = encoder.encode_tissue(own, own.roll(1, 0), place)
+    encoder.add_genes(["ENSG99999999991", "ENSG99999999992", GENES[3], "ENSG99999999991"])
+    assert encoder.genes == [*GENES, "ENSG99999999991", "ENSG99999999992"]
+    assert all(len(p) == 42 for n, p in encoder.named_parameters() if n.startswith("gene_"))
+    assert torch.equal(encoder.encode_own(counts, ROWS), own)
+    assert torch.equal(encoder.encode_tissue(own, own.roll(1, 0), place), tissue)
+    # A new gene that is there but untrained says nothing either.
+    with_new = torch.cat([counts, torch.zeros(20, 2)], dim=1)
+    torch.testing.assert_close(encoder.encode_own(with_new, torch.arange(42)), own)
+
+
+@torch.no_grad()
+def test_adding_known_genes_changes_nothing(encoder: TissueEncoder) -> None:
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    encoder.add_genes(GENES[:5])
+    assert all(torch.equal(before[name], tensor) for name, tensor in encoder.state_dict().items())
+
+
+@torch.no_grad()
+def test_cells_of_a_tile_in_any_order(encoder: TissueEncoder) -> None:
+    own, place = encoder.encode_own(_counts(), ROWS), torch.rand(20, 2) * 400 - 200
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(3))
+    mixed = encoder.encode_tissue(own[order], own.flip(0)[order], place[order])
+    torch.testing.assert_close(mixed, encoder.encode_tissue(own, own.flip(0), place)[order], atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_neighbours_are_averaged_by_weight(encoder: TissueEncoder) -> None:
+    own = encoder.encode_own(_counts(4), ROWS)
+    neighbours = torch.tensor([[1, 2], [0, 0], [3, 0], [0, 0]])
+    weights = torch.tensor([[0.25, 0.75], [1.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
+    mean, normed = encoder.mean_of_neighbours(own, neighbours, weights), encoder.own_norm(own)
+    torch.testing.assert_close(mean[0], 0.25 * normed[1] + 0.75 * normed[2])
+    torch.testing.assert_close(mean[2], normed[3])
+    assert (mean[3] == 0).all()
+
+
+@torch.no_grad()
+def test_decoded_shares_add_up_to_one(encoder: TissueEncoder) -> None:
+    own = encoder.encode_own(_counts(), ROWS)
+    for tissue in (None, torch.randn(20, 8)):
+        torch.testing.assert_close(encoder.decode(own, ROWS[:25], tissue).exp().sum(1), torch.ones(20))
+
+
+@torch.no_grad()
+def test_a_cell_without_counts_has_a_finite_vector(encoder: TissueEncoder) -> None:
+    assert torch.isfinite(encoder.encode_own(torch.zeros(2, 40), ROWS)).all()
+
+
+def test_config_survives_as_plain_values() -> None:
+    assert TissueConfig(**SMALL.to_dict()) == SMALL
+    assert SMALL.dim == 24
