@@ -62,6 +62,17 @@ def import_torch(folder: Path, params: Mapping[str, Any], progress: Progress) ->
     getattr(stplm, "embed")  # noqa: B009  (loads the module and torch)
 
 
+def import_classifier() -> None:
+    """Do the slow imports of :func:`classify`, so that the second labelled class recolours at once."""
+
+    import stplm
+    import stplm.tasks.features
+    from stplm.tokens.vocabulary import symbol_to_ensembl
+
+    getattr(stplm, "fit_classifier")  # noqa: B009  (loads the module)
+    symbol_to_ensembl()
+
+
 def labels_for(table: AnnData, params: Mapping[str, Any]) -> pd.Series:
     """Class names by cell id, from where ``params["source"]`` says; the user's own labels always go first.
 

@@ -133,7 +133,8 @@ class Workspace(QObject):
         self.canvas = Canvas(self.viewer, layers, self.session)
 
     def _warm_up(self) -> None:
-        """Have torch imported before the user asks for an embedding; if that fails, the embedding will say so."""
+        """Import before the user asks what is slow to import; if that fails, the job that needs it will say so."""
+        tasks.import_classifier()
         try:
             self.worker.call("stplm_napari.tasks:import_torch", Path(), {})
         except StplmError:

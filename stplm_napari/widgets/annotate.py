@@ -127,16 +127,14 @@ class AnnotateWidget(Dock):
 
     # Clicks label cells only while the dock is in front: a stray click elsewhere must not change anything.
 
+    def in_front(self, on: bool) -> None:
+        """A dock's."""
+        self.session.annotating = on
+
     def showEvent(self, event: Any) -> None:
         """Qt's."""
         self.session.annotating = True
         super().showEvent(event)
-
-    def hideEvent(self, event: Any) -> None:
-        """Qt's."""
-        if not event.spontaneous():
-            self.session.annotating = False
-        super().hideEvent(event)
 
 
 def step_words(step: Step) -> str:

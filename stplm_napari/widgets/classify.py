@@ -40,7 +40,6 @@ class ClassifyWidget(Dock):
             name="column",
             label="Column",
             choices=[],
-            nullable=True,
             tooltip="A column of text or categories that came with the cells",
         )
         self.profiles = ComboBox(

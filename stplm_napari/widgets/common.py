@@ -60,6 +60,11 @@ class Dock(QWidget):
         if not self._placed:
             self._placed = True
             QTimer.singleShot(0, self._join_tabs)
+            if (dock := _dock_of(self)) is not None:
+                dock.visibilityChanged.connect(self.in_front)
+
+    def in_front(self, on: bool) -> None:
+        """Called when the dock comes to the front of its tabs, and when it goes behind or is closed."""
 
     def _join_tabs(self) -> None:
         dock = _dock_of(self)
