@@ -1,0 +1,71 @@
+"""Adapting a model to the open section: a panel it never saw becomes one it knows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from anndata import AnnData
+
+import stplm
+from stplm import keys
+from stplm.errors import Cancelled
+from stplm.tokens.vocabulary import known_ensembl_ids
+
+
+@pytest.fixture
+def foreign(few: AnnData) -> AnnData:
+    """The demo's cells under names of genes that the bundled model does not know."""
+    others = sorted(known_ensembl_ids() - set(stplm.load_model().encoder.genes))[: few.n_vars]
+    few.var[keys.ENSEMBL_ID] = others
+    few.var_names = others
+    return few
+
+
+def test_an_unknown_panel_works_after_adapting(foreign: AnnData) -> None:
+    base = stplm.load_model()
+    before = base.fingerprint()
+    model = stplm.adapt(foreign, base, steps=5)
+    assert base.fingerprint() == before
+    assert len(base.encoder.genes) == 313
+    assert model.provenance["genes_added"] == foreign.n_vars
+    assert model.provenance["base"] == {"name": "tissue-breast", "sha256": before}
+    vectors = stplm.embed(foreign, model, clusters=0).obsm[keys.X_STPLM]
+    assert np.isfinite(vectors).all()
+    # Cells no longer look all alike.
+    assert vectors[:, :64].std(0).max() > 1e-3
+    assert foreign.uns[keys.UNS][keys.UNS_EMBEDDING]["genes_known"] == foreign.n_vars
+
+
+def test_embed_adapts_where_it_is_asked_to(foreign: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stplm.tasks.adapt.DEFAULT_STEPS", 3)
+    real = stplm.adapt
+    monkeypatch.setattr("stplm.tasks.adapt.adapt", lambda *a, **k: real(*a, steps=3, **k))
+    seen: list[tuple[int, int]] = []
+    stplm.embed(foreign, adapt=True, clusters=0, progress=lambda *at: seen.append(at))
+    note = foreign.uns[keys.UNS][keys.UNS_EMBEDDING]
+    assert note["adapted"] is True
+    assert note["model"] == "tissue-breast+adapted"
+    done, totals = zip(*seen, strict=True)
+    assert list(done) == sorted(done)
+    assert len(set(totals)) == 1
+    assert done[-1] == totals[0]
+
+
+def test_the_same_seed_gives_the_same_model(few: AnnData) -> None:
+    one, again, other = (stplm.adapt(few, steps=3, seed=s).fingerprint() for s in (0, 0, 1))
+    assert one == again != other
+
+
+def test_cancelling_leaves_table_and_model_as_they_were(few: AnnData) -> None:
+    base = stplm.load_model()
+    before, uns = base.fingerprint(), str(few.uns)
+
+    def stop(done: int, total: int) -> None:
+        if done == 2:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        stplm.adapt(few, base, steps=5, progress=stop)
+    assert base.fingerprint() == before
+    assert str(few.uns) == uns
+    assert list(few.obsm) == [keys.SPATIAL]
