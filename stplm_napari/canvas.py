@@ -48,10 +48,14 @@ class Canvas:
 
     def close(self) -> None:
         """Let go of session, mouse and keys, and take the layers out."""
+        self.let_go()
+        self.layers.remove()
+
+    def let_go(self) -> None:
+        """Follow the session no more; the layers stay as they are."""
         for undo in self._undo_all:
             undo()
         self._undo_all.clear()
-        self.layers.remove()
 
     # --- mouse ---
 

@@ -53,6 +53,11 @@ class WorkerProcess:
         """Of the running process; None when there is none."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call is waiting for the process."""
+        return self._busy.locked()
+
     def call(self, task: str, folder: Path, params: Mapping[str, Any], progress: Progress = no_progress) -> None:
         """Run ``module:function(folder, params, progress)`` in the worker and wait for it.
 

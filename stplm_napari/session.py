@@ -111,6 +111,11 @@ class Session:
         viewer = getattr(viewer, "__wrapped__", viewer)  # napari hands plugins a proxy
         return cls._of.setdefault(viewer, cls())
 
+    @classmethod
+    def forget(cls, viewer: Any) -> None:
+        """Start anew the next time someone asks for the session of this viewer."""
+        cls._of.pop(viewer, None)
+
     # --- what is there ---
 
     @property
@@ -203,7 +208,7 @@ class Session:
         self.section, self._table, self.path = section, table, None if path is None else Path(path)
         self.annotations = Annotations(map(str, table.obs_names), journal, start_classes())
         self.annotations.changed.connect(self._on_change)
-        self.annotations.save_failed.connect(self.failed.emit)
+        self.annotations.save_failed.connect(self._on_save_failed)
         self.classifier, self.embedding, self.prediction = None, None, None
         self.revision = Revision(section=self.revision.section + 1)
         self.colouring = Colouring(by=CLASS if self.is_predicted else CLUSTER if self._has_clusters() else CELLS)
@@ -305,6 +310,9 @@ class Session:
         used = {*self.predicted_classes, *self.annotations.counts()}
         used |= {label.name for pair in change.labels.values() for label in pair if label is not None}
         return any(name in used for name, _ in before - after)
+
+    def _on_save_failed(self, error: StplmError) -> None:
+        self.failed.emit(error)
 
     def _rename_predicted(self, old: str, new: str) -> None:
         """A class that is renamed keeps its cells: the prediction follows, and is no older for it."""

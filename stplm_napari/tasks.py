@@ -66,6 +66,7 @@ def import_classifier() -> None:
     """Do the slow imports of :func:`classify`, so that the second labelled class recolours at once."""
 
     import stplm
+    import stplm.tasks.cells
     import stplm.tasks.features
     from stplm.tokens.vocabulary import symbol_to_ensembl
 

@@ -46,9 +46,12 @@ class Slot:
     def take(self, job: Job) -> Job:
         """Show this job from now on."""
         self.job = job
-        job.ended.connect(self.changed.emit)
+        job.ended.connect(self._on_ended)
         self.changed.emit()
         return job
+
+    def _on_ended(self) -> None:
+        self.changed.emit()
 
 
 class Workspace(QObject):
@@ -92,8 +95,11 @@ class Workspace(QObject):
         return cls._of[viewer]
 
     def close(self) -> None:
-        """End all that runs. The window calls it when it goes."""
+        """End all that runs and forget the session. The window calls it when it goes."""
         self._of.pop(self.viewer, None)
+        Session.forget(self.viewer)
+        if self.canvas is not None:
+            self.canvas.let_go()
         self.jobs.cancel_all()
         self.worker.stop()
 

@@ -74,7 +74,7 @@ class AnnotateWidget(Dock):
             self.listen(signal, self.refresh)
         session.failed.connect(self.error.show_error)
         self._connections.append(lambda: session.failed.disconnect(self.error.show_error))
-        session.labels_changed.connect(self.error.clear)
+        self.listen(session.labels_changed, self.error.clear)
         self.refresh()
 
     def refresh(self) -> None:

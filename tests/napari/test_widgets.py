@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ import pytest
 
 from stplm import keys
 from stplm.errors import StplmError
+from stplm_napari import process
+from stplm_napari.jobs import CANCELLED
 from stplm_napari.results import Result
 from stplm_napari.session import CLASS, CLUSTER, Embedding
 from stplm_napari.steps import Step
@@ -25,6 +28,31 @@ pytestmark = pytest.mark.gui
 @pytest.fixture(autouse=True)
 def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STPLM_DATA_DIR", str(tmp_path / "data"))
+
+
+@pytest.fixture(scope="module")
+def window(qapp: Any) -> Iterator[Any]:
+    """One napari window for all tests here: opening one takes longer than most of them."""
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        pytest.skip("no display")
+    import napari
+    from napari.settings import get_settings
+
+    get_settings().application.confirm_close_window = False
+    shown = napari.Viewer(show=True)
+    shown.window.resize(1200, 800)
+    yield shown
+    shown.close()
+
+
+@pytest.fixture
+def viewer(window: Any, qtbot: Any) -> Iterator[Any]:
+    """The window, empty again after the test."""
+    yield window
+    for dock in list(window.window._wrapped_dock_widgets.values()):
+        dock.destroyOnClose()
+    window.layers.clear()
+    qtbot.wait(20)
 
 
 @pytest.fixture
@@ -145,6 +173,38 @@ def test_a_section_that_cannot_be_read_is_a_sentence_in_the_dock(
     assert not error.details.isVisible()
     assert "nothing" in error.details.toPlainText()
     assert widget.empty.isVisible()
+
+
+def state(session: Any) -> tuple[Any, ...]:
+    return (list(session.table.obs.columns), list(session.table.obsm), list(session.table.uns), session.revision)
+
+
+def test_cancelling_an_embedding_leaves_the_section_as_it_was(
+    dock: Callable[[str], Any], opened: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "GRACE_S", 0.1)  # the worker may be importing torch: do not wait for it
+    widget, before = dock("Embed"), state(opened.session)
+    widget.run.click()
+    assert not widget.run.isEnabled()
+    qtbot.waitUntil(lambda: widget.progress.cancel.isVisible(), timeout=10_000)
+    widget.progress.cancel.click()
+    assert "cancelling" in widget.progress.words.text()
+    qtbot.waitUntil(lambda: not opened.embedding.is_busy, timeout=10_000)
+    assert opened.embedding.job.state == CANCELLED
+    assert "as it was" in widget.progress.note.text()
+    assert state(opened.session) == before
+    assert widget.run.isEnabled()
+
+
+def test_a_worker_that_dies_is_a_sentence_in_the_dock(dock: Callable[[str], Any], opened: Any, qtbot: Any) -> None:
+    widget, before = dock("Embed"), state(opened.session)
+    widget.run.click()
+    qtbot.waitUntil(lambda: opened.worker.is_busy and opened.worker.pid is not None, timeout=10_000)
+    os.kill(opened.worker.pid, signal.SIGKILL)
+    qtbot.waitUntil(lambda: not opened.embedding.is_busy, timeout=10_000)
+    assert "stopped unexpectedly" in widget.progress.error.problem.text()
+    assert "Run it again" in widget.progress.error.mend.text()
+    assert state(opened.session) == before
 
 
 def test_clicks_label_and_the_tissue_recolours_from_the_second_class_on(
