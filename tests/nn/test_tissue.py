@@ -90,6 +90,22 @@ def test_neighbours_are_averaged_by_weight(encoder: TissueEncoder) -> None:
     assert (mean[3] == 0).all()
 
 
+def test_gradients_of_shared_neighbours_are_the_same_on_several_threads(encoder: TissueEncoder) -> None:
+    generator = torch.Generator().manual_seed(0)
+    own = torch.randn(600, 16, generator=generator, requires_grad=True)
+    neighbours = torch.randint(600, (600, 12), generator=generator)
+    weights = torch.rand(600, 12, generator=generator)
+    gradients = set()
+    torch.set_num_threads(2)
+    try:
+        for _ in range(20):
+            loss = encoder.mean_of_neighbours(own, neighbours, weights).square().sum()
+            gradients.add(torch.autograd.grad(loss, own)[0].numpy().tobytes())
+    finally:
+        torch.set_num_threads(1)
+    assert len(gradients) == 1
+
+
 @torch.no_grad()
 def test_decoded_shares_add_up_to_one(encoder: TissueEncoder) -> None:
     own = encoder.encode_own(_counts(), ROWS)

@@ -38,16 +38,6 @@ def test_the_same_seed_gives_the_same_model(few: AnnData) -> None:
     assert one.fingerprint() == again.fingerprint() != other.fingerprint()
 
 
-def test_the_same_seed_gives_the_same_model_on_several_threads(table: AnnData) -> None:
-    large = replace(QUICK, patch=400, steps=4)
-    torch.set_num_threads(2)
-    try:
-        prints = {stplm.pretrain([table], large, architecture=replace(SMALL, own_dim=64)).fingerprint() for _ in "123"}
-    finally:
-        torch.set_num_threads(1)
-    assert len(prints) == 1
-
-
 def test_the_callers_random_numbers_are_left_alone(few: AnnData) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
