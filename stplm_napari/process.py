@@ -84,7 +84,9 @@ class WorkerProcess:
         process, self._process = self._process, None
         if process is not None:
             process.kill()
-            process.wait(timeout=5)
+            _close(process)
+            if self._last_words is not None:
+                self._last_words.close()
 
     # --- inside ---
 
@@ -150,7 +152,7 @@ class WorkerProcess:
 
     def _died(self) -> WorkerError:
         process, self._process = self._process, None
-        code = process.wait(timeout=5) if process is not None else None
+        code = _close(process) if process is not None else None
         error = WorkerError(
             "The computation stopped unexpectedly; the section is as it was before.",
             found="it was closed" if code is None else f"the worker process ended with code {code}",
@@ -159,12 +161,22 @@ class WorkerProcess:
         with contextlib.suppress(OSError, ValueError):
             self._last_words.seek(0)
             error.details = self._last_words.read()[-4000:].decode(errors="replace")
+            self._last_words.close()
         return error
+
+
+def _close(process: subprocess.Popen[str]) -> int:
+    """Wait for a process that is dead or dying; its exit code."""
+    if process.stdin is not None:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+    return process.wait(timeout=5)
 
 
 def _listen(process: subprocess.Popen[str], messages: queue.SimpleQueue[dict[str, Any] | None]) -> None:
     assert process.stdout is not None
-    for line in process.stdout:
-        with contextlib.suppress(ValueError):
-            messages.put(json.loads(line))
+    with process.stdout:
+        for line in process.stdout:
+            with contextlib.suppress(ValueError):
+                messages.put(json.loads(line))
     messages.put(None)

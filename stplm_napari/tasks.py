@@ -91,7 +91,8 @@ def labels_for(table: AnnData, params: Mapping[str, Any]) -> pd.Series:
         base = _seeds(table, params["profiles"], params["per_class"], params.get("seed", 0))
     else:
         raise LabelError(f"Labels cannot come from {source!r}.", expected="labels, column or profiles")
-    base[own.index] = own
+    if len(own):
+        base.loc[own.index] = own
     return base
 
 
