@@ -132,7 +132,8 @@ def _truth(table: AnnData, truth: str | pd.Series) -> pd.Series:
             )
         column = given.astype(object).reindex(table.obs_names)
     names = column.astype(str).str.strip()
-    return names.astype(object).mask(column.isna() | names.isin(["", keys.UNASSIGNED]), None)
+    known: pd.Series = names.astype(object).mask(column.isna() | names.isin(["", keys.UNASSIGNED]), None)
+    return known
 
 
 def _mask(table: AnnData, cells: npt.ArrayLike | None) -> npt.NDArray[np.bool_]:
