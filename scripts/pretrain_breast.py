@@ -18,15 +18,16 @@ from stplm.tasks.training import TrainingConfig
 
 NAME = "tissue-breast"
 PROVENANCE = {
-    "description": "Cell-token encoder for the Xenium human breast panel (280 genes and the public section's 33 add-ons).",
+    "description": "Cell-token encoder for the Xenium human breast panel (280 genes and the public section's 33 "
+    "add-ons).",
     "data": [
-        "10x Genomics, FFPE Human Breast, Xenium, Replicate 1 (Janesick et al., 2023; CC BY 4.0): 31,275 cells, a random "
-        "subsample of four quadrants; the regions whose labels are used for scoring were left out"
+        "10x Genomics, FFPE Human Breast, Xenium, Replicate 1 (Janesick et al., 2023; CC BY 4.0): 31,275 cells, a "
+        "random subsample of four quadrants; the regions whose labels are used for scoring were left out"
     ],
-    "limits": "A demonstration corpus: one breast section of one patient, not the millions of lung and colon tumour cells "
-    "of the STPLM paper. For another tissue or panel, adapt it to the section first (stplm.adapt) and look closely at what "
-    "it says. Because the corpus is a subsample, its cells lie further apart than in a whole section. Research use only; "
-    "not a diagnostic device.",
+    "limits": "A demonstration corpus: one breast section of one patient, not the millions of lung and colon tumour "
+    "cells of the STPLM paper. For another tissue or panel, adapt it to the section first (stplm.adapt) and look "
+    "closely at what it says. Because the corpus is a subsample, its cells lie further apart than in a whole section. "
+    "Research use only; not a diagnostic device.",
 }
 
 

@@ -89,7 +89,8 @@ class Stage:
 
         self.wait(500)
         picture = Image.fromarray(self.viewer.screenshot(canvas_only=False, flash=False)[..., :3])
-        picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(self.folder / f"{name}.png", optimize=True)
+        few_colours = picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        few_colours.save(self.folder / f"{name}.png", optimize=True)
         print(name)
 
 

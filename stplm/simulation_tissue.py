@@ -81,16 +81,19 @@ class Tissue:
 
     def outlines(self) -> npt.NDArray[np.float64]:
         """(n, RAYS, 2) open rings of the cells."""
-        return self.xy[:, None] + self.reach[..., None] * _DIRECTIONS
+        rings: npt.NDArray[np.float64] = self.xy[:, None] + self.reach[..., None] * _DIRECTIONS
+        return rings
 
     def nucleus_outlines(self) -> npt.NDArray[np.float64]:
         """(n, RAYS, 2) open rings of the nuclei."""
-        return self.xy[:, None] + self.nucleus_radius[:, None, None] * _DIRECTIONS
+        rings: npt.NDArray[np.float64] = self.xy[:, None] + self.nucleus_radius[:, None, None] * _DIRECTIONS
+        return rings
 
     def area(self) -> npt.NDArray[np.float64]:
         """(n,) µm²."""
         following = np.roll(self.reach, -1, axis=1)
-        return 0.5 * np.sin(2 * np.pi / RAYS) * (self.reach * following).sum(axis=1)
+        area: npt.NDArray[np.float64] = 0.5 * np.sin(2 * np.pi / RAYS) * (self.reach * following).sum(axis=1)
+        return area
 
     def scatter(
         self, cell: npt.NDArray[np.int64], rng: np.random.Generator
@@ -238,8 +241,8 @@ def _smooth_field(side: int, rng: np.random.Generator) -> npt.NDArray[np.float64
     """White noise smoothed to patches of ``_PATCH`` µm, standardised, (side * side,)."""
     from scipy.ndimage import gaussian_filter
 
-    field = gaussian_filter(rng.standard_normal((side, side)), _PATCH / STEP / 2, mode="wrap")
-    return ((field - field.mean()) / max(float(field.std()), 1e-12)).ravel()
+    field: npt.NDArray[np.float64] = gaussian_filter(rng.standard_normal((side, side)), _PATCH / STEP / 2, mode="wrap")
+    return np.ravel((field - field.mean()) / max(float(field.std()), 1e-12))
 
 
 def _reach(xy: npt.NDArray[np.float64], block: int = 50_000) -> npt.NDArray[np.float64]:

@@ -96,7 +96,7 @@ def write_cells_zarr(
     shutil.rmtree(folder)
 
 
-def _array(group: zarr.Group, name: str, data: npt.NDArray[Any], chunks: tuple[int, ...]) -> zarr.Array:
+def _array(group: zarr.Group, name: str, data: npt.NDArray[Any], chunks: tuple[int, ...]) -> zarr.Array[Any]:
     array = _empty(group, name, data.shape, chunks, data.dtype)
     array[...] = data
     return array
@@ -104,7 +104,7 @@ def _array(group: zarr.Group, name: str, data: npt.NDArray[Any], chunks: tuple[i
 
 def _empty(
     group: zarr.Group, name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dtype: npt.DTypeLike
-) -> zarr.Array:
+) -> zarr.Array[Any]:
     from numcodecs import Blosc
 
     squeezed = tuple(max(1, min(c, s)) for c, s in zip(chunks, shape, strict=True))

@@ -110,7 +110,7 @@ def build_table(
     symbols: NDArray[np.str_],
     gene_ids: NDArray[np.str_] | None,
     source: dict[str, Any],
-    positions: NDArray | None = None,
+    positions: NDArray[Any] | None = None,
     obs: pd.DataFrame | None = None,
     var: pd.DataFrame | None = None,
     controls: Controls | None = None,

@@ -92,7 +92,7 @@ def groups_column(table: AnnData, column: str) -> pd.Series:
             found=", ".join(map(str, table.obs.columns)),
             mend="Choose one of the columns that are there.",
         )
-    values = table.obs[column]
+    values: pd.Series = table.obs[column]
     if isinstance(values.dtype, pd.CategoricalDtype):
         return values
     if pd.api.types.is_float_dtype(values.dtype):
@@ -102,4 +102,5 @@ def groups_column(table: AnnData, column: str) -> pd.Series:
             expected="a categorical, text or whole-number column",
             mend=f"Choose a column of classes, such as {keys.CLASS!r}.",
         )
-    return values.astype("category")
+    groups: pd.Series = values.astype("category")
+    return groups

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +58,7 @@ def damaged(path: Path, error: Exception) -> SectionError:
     )
 
 
-def as_text(values: NDArray) -> NDArray[np.str_]:
+def as_text(values: NDArray[Any]) -> NDArray[np.str_]:
     """Bytes or strings from HDF5 as an array of str."""
     array = np.asarray(values)
     if array.dtype.kind == "S":

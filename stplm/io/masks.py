@@ -58,7 +58,7 @@ def open_masks(path: Path) -> zarr.Group:
     return group
 
 
-def _array(group: zarr.Group, name: str) -> zarr.Array:
+def _array(group: zarr.Group, name: str) -> zarr.Array[Any]:
     import zarr
 
     array = group[name]
@@ -125,7 +125,7 @@ def probed_values(
     return None
 
 
-def mask_agreement(mask: Any, values: NDArray, xy: NDArray[np.float64], pixel_size: float) -> float:
+def mask_agreement(mask: Any, values: NDArray[Any], xy: NDArray[np.float64], pixel_size: float) -> float:
     """Share of some cells whose centroid (µm) lies on their own value in the mask; 0 if all lie outside the image.
 
     Cells are chosen from few places, so that only a few chunks of a large mask are decompressed.
@@ -163,7 +163,7 @@ def label_pyramid(levels0: da.Array) -> DataTree:
     return multiscale(levels, channels=None)
 
 
-def id_strings(raw: NDArray) -> NDArray[np.str_]:
+def id_strings(raw: NDArray[Any]) -> NDArray[np.str_]:
     """Ids of ``cell_id`` in the archive, (n, 2) number and dataset suffix, as the strings of the other files."""
     suffixes = raw[:, 1].astype(np.int64)
     ids = np.empty(len(raw), dtype=object)

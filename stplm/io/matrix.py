@@ -84,7 +84,7 @@ def split_controls(
     return sparse.csr_matrix(counts[:, np.flatnonzero(is_gene)]), is_gene, controls
 
 
-def _controls(types: NDArray[np.str_], per_feature: NDArray) -> Controls:
+def _controls(types: NDArray[np.str_], per_feature: NDArray[np.integer]) -> Controls:
     kinds = sorted(set(types.tolist()) - {GENE})
     return Controls(
         features={kind: int((types == kind).sum()) for kind in kinds},

@@ -99,7 +99,7 @@ def label_values(table: AnnData) -> NDArray[np.int64] | None:
     """Each cell's value in the cell label image, or None where the table has none."""
     if keys.LABEL_VALUE not in table.obs:
         return None
-    return table.obs[keys.LABEL_VALUE].to_numpy(dtype=np.int64)
+    return np.asarray(table.obs[keys.LABEL_VALUE], dtype=np.int64)
 
 
 def cell_outlines(section: Any, table: AnnData) -> NDArray[np.object_]:

@@ -121,7 +121,7 @@ def read_loom(path: Path, progress: Progress = no_progress) -> AnnData:
     return canonical_copy(table, where=path, source={"path": str(path), "kind": "loom"})
 
 
-def _loom_attributes(group: h5py.Group, length: int) -> tuple[pd.DataFrame, dict[str, NDArray]]:
+def _loom_attributes(group: h5py.Group, length: int) -> tuple[pd.DataFrame, dict[str, NDArray[Any]]]:
     """The attributes with one value each as columns, and those with several as arrays."""
     columns, arrays = {}, {}
     for name, data in group.items():
@@ -218,7 +218,7 @@ def _find_counts(table: AnnData, where: str | Path) -> tuple[sparse.csr_matrix, 
     return counts_csr(table.X, f"{where} (X)"), table.var, "X"
 
 
-def _values(matrix: Any) -> NDArray:
+def _values(matrix: Any) -> NDArray[Any]:
     return matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
 
 
@@ -268,12 +268,12 @@ def _decoded(value: object) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def _positions(table: AnnData) -> NDArray | None:
+def _positions(table: AnnData) -> NDArray[Any] | None:
     if keys.SPATIAL in table.obsm:
         return np.asarray(table.obsm[keys.SPATIAL])
     for x, y in _POSITION_COLUMNS:
         if x in table.obs and y in table.obs:
-            return table.obs[[x, y]].to_numpy(dtype=float)
+            return np.asarray(table.obs[[x, y]], dtype=float)
     return None
 
 

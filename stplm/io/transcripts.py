@@ -26,7 +26,7 @@ def read_transcripts(path: Path, pixel_size: float) -> dd.DataFrame:
     frame["feature_name"] = frame["feature_name"].astype("category")
     coordinates = {axis: f"{axis}_location" for axis in "xyz" if f"{axis}_location" in frame}
     keywords: dict[str, Any] = {"instance_key": keys.CELL_ID} if keys.CELL_ID in frame else {}
-    return PointsModel.parse(
+    points: dd.DataFrame = PointsModel.parse(
         dd.from_pandas(frame, npartitions=1 + len(frame) // _ROWS),
         coordinates=coordinates,
         feature_key="feature_name",
@@ -36,3 +36,4 @@ def read_transcripts(path: Path, pixel_size: float) -> dd.DataFrame:
         },
         **keywords,
     )
+    return points

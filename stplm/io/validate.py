@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,7 +31,7 @@ def reason(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
-def check_counts(values: NDArray, where: str | Path) -> NDArray[np.int32]:
+def check_counts(values: NDArray[Any], where: str | Path) -> NDArray[np.int32]:
     """Matrix values as int32 counts (same shape). Raises SectionError for NaN, negative, fractional or huge values."""
     array = np.asarray(values)
     if array.dtype == bool:
@@ -77,7 +78,7 @@ def _guess_processing(high: float) -> str:
     return ": it looks log-normalised" if high < 20 else ": it looks normalised"
 
 
-def is_counts(values: NDArray) -> bool:
+def is_counts(values: NDArray[Any]) -> bool:
     """Whether the values pass :func:`check_counts`."""
     try:
         check_counts(values, "")
@@ -196,7 +197,8 @@ def nearest_distances(xy: NDArray[np.float64], sample: int = 20_000) -> NDArray[
     from scipy.spatial import cKDTree
 
     step = max(1, len(xy) // sample)
-    return cKDTree(xy).query(xy[::step], k=2)[0][:, 1]
+    distances: NDArray[np.float64] = cKDTree(xy).query(xy[::step], k=2)[0]
+    return distances[:, 1]
 
 
 def check_frame(

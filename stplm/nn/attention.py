@@ -44,7 +44,8 @@ class FlowAttention(nn.Module):
         competition = torch.softmax(source_flow.clamp(-1.0, 1.0), dim=-1) * m
         carried = torch.einsum("hmd,hme->hde", k, v * competition[..., None])
         flow = torch.einsum("hnd,hde->hne", q * incoming[..., None], carried) * allocation[..., None]
-        return self.out(flow.transpose(0, 1).reshape(queries.shape[0], -1))
+        attended: Tensor = self.out(flow.transpose(0, 1).reshape(queries.shape[0], -1))
+        return attended
 
     def _split(self, x: Tensor) -> Tensor:
         """(n, dim) -> (heads, n, dim / heads)."""

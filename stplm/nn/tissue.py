@@ -56,7 +56,8 @@ class _Residual(nn.Module):
         self.norm, self.up, self.down = nn.LayerNorm(dim), nn.Linear(dim, 2 * dim), nn.Linear(2 * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.down(nn.functional.gelu(self.up(self.norm(x))))
+        change: Tensor = self.down(nn.functional.gelu(self.up(self.norm(x))))
+        return x + change
 
 
 class _TissueBlock(nn.Module):
@@ -65,7 +66,8 @@ class _TissueBlock(nn.Module):
         self.norm, self.attention, self.mlp = nn.LayerNorm(dim), FlowAttention(dim, heads), _Residual(dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.mlp(x + self.attention(self.norm(x)))
+        mixed: Tensor = self.mlp(x + self.attention(self.norm(x)))
+        return mixed
 
 
 class TissueEncoder(nn.Module):
@@ -106,7 +108,8 @@ class TissueEncoder(nn.Module):
         depth = counts.sum(1, keepdim=True).clamp(min=1.0)
         level = torch.log1p(counts * (self.config.target_sum / depth)) / self.gene_spread[rows]
         hidden = level @ self.gene_input[rows] + self.input_bias
-        return self.own_out(self.own_blocks(hidden))
+        vectors: Tensor = self.own_out(self.own_blocks(hidden))
+        return vectors
 
     def encode_tissue(self, own: Tensor, neighbour_mean: Tensor, place: Tensor) -> Tensor:
         """Tissue vectors (n, tissue_dim) of the cells of one tile and its halo.
@@ -114,7 +117,8 @@ class TissueEncoder(nn.Module):
         ``own`` and ``neighbour_mean`` are (n, own_dim); ``place`` (n, 2) is in µm from the tile's centre.
         """
         tokens = torch.cat([self.own_norm(own), neighbour_mean, _encode_place(place)], dim=1)
-        return self.tissue_out(self.tissue_blocks(self.tissue_in(tokens)))
+        vectors: Tensor = self.tissue_out(self.tissue_blocks(self.tissue_in(tokens)))
+        return vectors
 
     def mean_of_neighbours(self, own: Tensor, neighbours: Tensor, weights: Tensor) -> Tensor:
         """Weighted mean of the neighbours' normed vectors: ``neighbours`` (n, k) rows of ``own``, ``weights`` (n, k)

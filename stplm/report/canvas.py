@@ -106,7 +106,7 @@ def stain(section: Any, table: AnnData, field: Field) -> NDArray[np.float32] | N
         return None
     step = max(1, values.size // _SAMPLE)
     low, high = np.percentile(values[::step], _CONTRAST)
-    grey = np.clip((sampled.astype(np.float32) - low) / max(high - low, 1e-6), 0, 1) ** _GAMMA
+    grey: NDArray[np.float32] = np.clip((sampled.astype(np.float32) - low) / max(high - low, 1e-6), 0, 1) ** _GAMMA
     grey[~inside] = 0
     return grey.astype(np.float32)
 

@@ -62,7 +62,8 @@ def trace_labels(labels: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.ob
 def _at(image: NDArray[Any], row: int, column: int) -> int:
     if row < 0 or column < 0 or row >= image.shape[0] or column >= image.shape[1]:
         return 0
-    return image[row, column]
+    value: int = image[row, column]
+    return value
 
 
 @numba.njit(cache=True)

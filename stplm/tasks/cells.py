@@ -48,7 +48,7 @@ class Cells:
 
     def dense(self, cells: NDArray[Any] | slice) -> NDArray[np.float32]:
         """Counts of some cells, dense float32 (len(cells), m)."""
-        return self.counts[cells].toarray()
+        return np.asarray(self.counts[cells].toarray())
 
 
 def table_genes(table: AnnData) -> NDArray[np.str_]:

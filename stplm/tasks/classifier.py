@@ -105,7 +105,8 @@ class Classifier:
             place = {g: i for i, g in enumerate(self.genes)}
             found = np.array([place.get(g, -1) for g in features.genes])
             level = np.where(found >= 0, self.level[:, found], 0.0)
-        return features.dense() @ self.dense.T + np.asarray(features.level @ level.T) + self.bias
+        logits: NDArray[np.float64] = features.dense() @ self.dense.T + np.asarray(features.level @ level.T) + self.bias
+        return logits
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for provenance."""
@@ -162,5 +163,6 @@ class Classifier:
 
 
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    proba = np.exp(logits - logits.max(1, keepdims=True))
-    return proba / proba.sum(1, keepdims=True)
+    proba: NDArray[np.float64] = np.exp(logits - logits.max(1, keepdims=True))
+    proba /= proba.sum(1, keepdims=True)
+    return proba

@@ -47,7 +47,7 @@ class Features:
     @property
     def dense_width(self) -> int:
         """Number of columns of the two dense blocks."""
-        return self.own.shape[1] + self.fit.shape[1]
+        return int(self.own.shape[1] + self.fit.shape[1])
 
     def dense(self) -> NDArray[np.float64]:
         """The two dense blocks, (n, dense_width)."""

@@ -190,4 +190,6 @@ def _turned(xy: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.
     """Positions about their centre, turned by a random angle and mirrored at random: tissue has no up."""
     angle = random.uniform(0, 2 * np.pi)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    return (xy - (xy.min(0) + xy.max(0)) / 2) @ turn * np.array([random.choice([-1.0, 1.0]), 1.0])
+    centred = xy - (xy.min(0) + xy.max(0)) / 2
+    turned: NDArray[np.float64] = centred @ turn * np.array([random.choice([-1.0, 1.0]), 1.0])
+    return turned

@@ -20,7 +20,8 @@ _BIN_OF_COUNT = (np.searchsorted(_FIRST_OF_BIN, np.arange(_FIRST_OF_BIN[-1] + 1)
 
 def count_bins(counts: np.ndarray) -> np.ndarray:
     """The bin of each count (integers from 0), uint8, same shape: single up to 4, then steps of about the root of 2."""
-    return _BIN_OF_COUNT[np.minimum(counts, _FIRST_OF_BIN[-1])]
+    bins: np.ndarray = _BIN_OF_COUNT[np.minimum(counts, _FIRST_OF_BIN[-1])]
+    return bins
 
 
 @dataclass(frozen=True)
