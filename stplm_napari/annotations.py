@@ -7,7 +7,7 @@ both sides, so any action, a bulk one included, is undone exactly.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -30,7 +30,7 @@ class Annotations:
     Parameters
     ----------
     cells
-        The ids that may be labelled; None takes any.
+        The ids that may be labelled (of a million, a pandas index: it is hashed already); None takes any.
     journal
         Where each action is written as it happens; what it holds already is restored.
     classes
@@ -43,9 +43,9 @@ class Annotations:
     """The action stands, but it is not on disk."""
 
     def __init__(
-        self, cells: Iterable[str] | None = None, journal: Journal | None = None, classes: Iterable[CellClass] = ()
+        self, cells: Container[str] | None = None, journal: Journal | None = None, classes: Iterable[CellClass] = ()
     ) -> None:
-        self._cells = None if cells is None else frozenset(cells)
+        self._cells = cells
         self._classes: tuple[CellClass, ...] = tuple(classes)
         self._labels: dict[str, Label] = {}
         self._done: list[Change] = []

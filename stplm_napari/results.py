@@ -92,13 +92,13 @@ class Result:
 
 
 def snapshot(table: AnnData) -> AnnData:
-    """A table that a task may write to: what describes cells and genes is copied, counts and arrays are shared."""
+    """A table that a task may add to: columns, arrays and entries. What is there already is shared, not copied."""
     import anndata
 
     return anndata.AnnData(
         X=table.X,
-        obs=table.obs.copy(),
-        var=table.var.copy(),
+        obs=table.obs.copy(deep=False),
+        var=table.var.copy(deep=False),
         uns=deepcopy(dict(table.uns)),
         **{part: dict(getattr(table, part)) for part in ("obsm", "varm", "obsp", "varp", "layers")},
     )

@@ -206,7 +206,7 @@ class Session:
         if path is not None and keep_labels:
             journal = Journal(journal_path(path), {"section": Path(path).name})
         self.section, self._table, self.path = section, table, None if path is None else Path(path)
-        self.annotations = Annotations(map(str, table.obs_names), journal, start_classes())
+        self.annotations = Annotations(table.obs_names, journal, start_classes())
         self.annotations.changed.connect(self._on_change)
         self.annotations.save_failed.connect(self._on_save_failed)
         self.classifier, self.embedding, self.prediction = None, None, None
