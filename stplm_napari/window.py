@@ -15,8 +15,8 @@ def open_window(section: str | None = None, *, run: bool = True) -> object:
     from stplm_napari.workspace import Workspace
 
     viewer = napari.Viewer(title="STPLM")
-    for dock in reversed(DOCKS):
-        viewer.window.add_plugin_dock_widget("stplm-napari", dock, tabify=True)
+    docks = [viewer.window.add_plugin_dock_widget("stplm-napari", dock, tabify=True)[0] for dock in DOCKS]
+    docks[0].raise_()
     if section is not None:
         from pathlib import Path
 

@@ -7,7 +7,7 @@ than it helps (measured; see docs/benchmarks.md).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,7 +32,8 @@ class Features:
     """Blocks of one section's features; a row is a cell.
 
     ``own`` float32 (n, own_dim); ``fit`` float64 (n, n_profiles), no column when the panel does not fit the profiles;
-    ``level`` CSR (n, n_genes), log-normalised; ``genes`` Ensembl ids of its columns; ``depth`` float64 (n,) counts.
+    ``level`` CSR (n, n_genes), log-normalised; ``genes`` Ensembl ids of its columns; ``depth`` float64 (n,) counts;
+    ``own_share`` and ``fit_share``: shares of the section's genes that the model and the profiles know.
     """
 
     own: NDArray[np.float32]
@@ -40,6 +41,8 @@ class Features:
     level: sparse.csr_matrix
     genes: NDArray[np.str_]
     depth: NDArray[np.float64]
+    own_share: float = 1.0
+    fit_share: float = 1.0
 
     def __len__(self) -> int:
         return len(self.own)
@@ -55,7 +58,7 @@ class Features:
 
     def take(self, cells: NDArray[np.int64]) -> Features:
         """Some of the cells."""
-        return Features(self.own[cells], self.fit[cells], self.level[cells], self.genes, self.depth[cells])
+        return replace(self, own=self.own[cells], fit=self.fit[cells], level=self.level[cells], depth=self.depth[cells])
 
     def chunks(self) -> Iterator[tuple[slice, Features]]:
         """All cells, a bounded number at a time."""
@@ -71,7 +74,9 @@ def cell_features(table: AnnData, profiles: str = "breast") -> Features:
     if keys.X_STPLM not in table.obsm:
         raise ModelError("These cells are not embedded yet.", mend="Run stplm.embed (the Embed dock) first.")
     vectors = np.asarray(table.obsm[keys.X_STPLM], dtype=np.float32)
-    own_dim = int(table.uns.get(keys.UNS, {}).get(keys.UNS_EMBEDDING, {}).get("own_dim", vectors.shape[1]))
+    embedding = table.uns.get(keys.UNS, {}).get(keys.UNS_EMBEDDING, {})
+    own_dim = int(embedding.get("own_dim", vectors.shape[1]))
+    own_share = float(embedding.get("genes_known", 1)) / max(float(embedding.get("genes_total", 1)), 1.0)
     genes = table_genes(table)
     counts = counts_matrix(table)
     depth = np.asarray(counts.sum(1), dtype=np.float64).ravel()
@@ -85,12 +90,18 @@ def cell_features(table: AnnData, profiles: str = "breast") -> Features:
     level = counts[:, known].astype(np.float64)
     level.data *= np.repeat(_TARGET_SUM / np.maximum(depth, 1), np.diff(level.indptr))
     np.log1p(level.data, out=level.data)
-    return Features(vectors[:, :own_dim], fit, level.tocsr(), genes[known], depth)
+    return Features(vectors[:, :own_dim], fit, level.tocsr(), genes[known], depth, own_share, len(columns) / len(genes))
 
 
 def column_scale(features: Features) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and divisor of the dense columns over the section; profile columns weigh twice as much as vector columns."""
+    """Mean and divisor of the dense columns over the section.
+
+    Profile columns weigh twice as much as vector columns. Either block weighs less where the model or the profiles know
+    only a part of the panel; then the counts themselves say more.
+    """
     dense = features.dense()
     spread = dense.std(0) + 1e-6
-    spread[features.own.shape[1] :] /= _PROFILE_WEIGHT
+    width = features.own.shape[1]
+    spread[:width] /= max(features.own_share, 0.01)
+    spread[width:] /= _PROFILE_WEIGHT * max(features.fit_share, 0.01)
     return dense.mean(0), spread

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stplm import keys
-from stplm.errors import GeneError
+from stplm.errors import GeneError, LabelError
 from stplm.io.cell_table import counts_matrix
 from stplm.tasks.profiles import MIN_GENES, load_profiles, log_likelihood_ratios
 
@@ -21,6 +21,11 @@ MIN_SEED_COUNTS = 40
 MIN_SHARE = 0.9
 """A class's posterior share, at a depth of ``_DEPTH`` counts, that a seed must reach."""
 _DEPTH = 60.0
+MIN_CLASSES = 0.5
+"""Share of the profiles' classes that must have clear cells. Measured with the breast profiles: 10 to 12 of 12 classes in
+breast sections of 300 cells and more, 3 of 12 in bone marrow, where every cell was then called by one of those three."""
+_FEWEST_CLEAR = 3
+"""Fewer clear cells of a class may be chance."""
 
 
 def seed_labels(table: AnnData, profiles: str | Path = "breast", *, per_class: int = 20, seed: int = 0) -> pd.Series:
@@ -45,6 +50,8 @@ def seed_labels(table: AnnData, profiles: str | Path = "breast", *, per_class: i
     ------
     GeneError
         When the section shares fewer than 50 genes with the profiles.
+    LabelError
+        When fewer than half of the profiles' classes have clear cells: the tissue is another, or the cells are faint.
     """
     from stplm.tasks.cells import table_genes
 
@@ -65,9 +72,20 @@ def seed_labels(table: AnnData, profiles: str | Path = "breast", *, per_class: i
     margin = np.where(depth >= MIN_SEED_COUNTS, score.max(1) - second, -np.inf)
     random = np.random.default_rng(seed)
     labels = np.full(table.n_obs, None, dtype=object)
+    found: list[str] = []
     for k, name in enumerate(reference.classes):
         clear = np.flatnonzero((best == k) & (margin > np.log(MIN_SHARE / (1 - MIN_SHARE))))
         clear = clear[np.argsort(-margin[clear], kind="stable")][: max(3 * per_class, len(clear) // 3)]
-        if len(clear) >= 3:
+        if len(clear) >= _FEWEST_CLEAR:
+            found.append(f"{name} ({len(clear):,})")
             labels[random.choice(clear, min(per_class, len(clear)), replace=False)] = name
+    if len(found) < MIN_CLASSES * len(reference.classes):
+        raise LabelError(
+            f"The reference profiles {reference.name!r} do not fit these cells: every cell would be called by the few "
+            "classes that were found.",
+            found=f"clear cells of {len(found)} of {len(reference.classes)} classes: {', '.join(found) or 'none'}; "
+            f"{len(columns)} genes in common",
+            expected=f"clear cells ({MIN_SEED_COUNTS} counts or more) of half of the classes",
+            mend="Label some cells by hand, or give profiles for this tissue.",
+        )
     return pd.Series(labels, index=table.obs_names, name=keys.CLASS, dtype=object)
