@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stplm.errors import ModelError
-from stplm.io.staged import staged_folder
+from stplm.io.staged import restore_interrupted, staged_folder
 from stplm.paths import resource
 
 if TYPE_CHECKING:
@@ -164,6 +164,7 @@ def _check_format(folder: Path, version: object, preset: object) -> None:
 def _find(model: str | Path) -> Path:
     if str(model) == DEFAULT:
         return resource("models") / _BUNDLED_DEFAULT
+    restore_interrupted(model)
     if Path(model).is_dir():
         return Path(model)
     bundled = resource("models") / str(model)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from stplm import keys
 from stplm.errors import SectionError
+from stplm.io.staged import restore_interrupted
 from stplm.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def read_section(
         The genes are of another species, or none is known.
     """
     target = Path(path).expanduser()
+    restore_interrupted(target)
     if not target.exists():
         raise SectionError(
             "There is no such file or folder.",

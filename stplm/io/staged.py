@@ -105,15 +105,21 @@ def staged_folder(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]
 
 
 def restore_interrupted(path: str | Path) -> bool:
-    """Put a folder back whose replacement was cut off between the two renames; True if there was one to restore."""
+    """Put a folder back whose replacement was cut off between the two renames; True if there was one to restore.
+
+    Whoever reads a folder that :func:`staged_folder` writes calls this first. Nothing is raised: where the old folder
+    cannot be put back (a read-only disk), the reader finds nothing there and says so.
+    """
     final = _final(path)
-    old = _old(final)
-    if not old.is_dir():
+    if not final.name or not (old := _old(final)).is_dir():
         return False
     if final.exists():
         shutil.rmtree(old, ignore_errors=True)
         return False
-    os.replace(old, final)
+    try:
+        os.replace(old, final)
+    except OSError:
+        return False
     return True
 
 

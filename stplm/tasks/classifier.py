@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stplm.errors import ModelError
-from stplm.io.staged import staged_folder
+from stplm.io.staged import restore_interrupted, staged_folder
 from stplm.tasks.features import Features
 
 _FADE_COUNTS = 10.0
@@ -148,6 +148,7 @@ class Classifier:
         from safetensors.numpy import load_file
 
         folder = Path(folder)
+        restore_interrupted(folder)
         try:
             content = json.loads((folder / "classifier.json").read_text(encoding="utf-8"))
             arrays = load_file(str(folder / "classifier.safetensors"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from stplm.errors import SectionError
-from stplm.io.staged import staged_folder
+from stplm.io.staged import restore_interrupted, staged_folder
 
 _FORMAT = 1
 _FIRST_OF_BIN = np.array([0, 1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56, 80, 113, 160], dtype=np.int64)
@@ -128,6 +128,7 @@ class RankTokens:
     def load(cls, folder: str | Path, *, memory_map: bool = True) -> RankTokens:
         """Read what :meth:`save` wrote; memory-mapped, so rows are read when they are used. Raises SectionError."""
         folder = Path(folder)
+        restore_interrupted(folder)
         try:
             about = json.loads((folder / "tokens.json").read_text(encoding="utf-8"))
             arrays = {

@@ -7,13 +7,20 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from readable import small_table
 
+import stplm
 from stplm.errors import ExportError
 from stplm.io import staged
 from stplm.io.staged import restore_interrupted, staged_file, staged_folder
+from stplm.tasks.classifier import Classifier
+from stplm.tokens.encoded import RankTokens
 
 
 def _names(folder: Path) -> list[str]:
@@ -90,6 +97,44 @@ def test_folder_survives_a_cut_between_the_two_renames(tmp_path: Path, monkeypat
         _write_half_a_folder(final, None)
     assert (final / "a").read_text() == "old"
     assert _names(tmp_path) == ["s.zarr"]
+
+
+def _write_section(path: Path) -> None:
+    table = small_table()
+    table.write_h5ad(path.with_suffix(".h5ad"))
+    stplm.export(stplm.read_section(path.with_suffix(".h5ad")), path, overwrite=True)
+
+
+def _write_classifier(path: Path) -> None:
+    two, none = np.zeros(2), np.zeros((2, 0))
+    Classifier(["A", "B"], [], [], none, none, two, two).save(path, overwrite=True)
+
+
+WRITTEN: dict[str, tuple[Callable[[Path], object], Callable[[Path], Any]]] = {
+    "section.zarr": (_write_section, lambda path: stplm.cell_table(stplm.read_section(path)).n_obs),
+    "model": (lambda path: stplm.load_model().save(path, overwrite=True), lambda path: stplm.load_model(path).dim),
+    "classifier": (_write_classifier, lambda path: Classifier.load(path).classes),
+    "tokens": (
+        lambda path: stplm.rank_encode(small_table(), medians=None).save(path),
+        lambda path: len(RankTokens.load(path)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_what_was_saved_opens_after_a_cut_between_the_two_renames(name: str, tmp_path: Path) -> None:
+    write, read = WRITTEN[name]
+    write(tmp_path / name)
+    before = read(tmp_path / name)
+    os.replace(tmp_path / name, staged._old(tmp_path / name))
+    assert read(tmp_path / name) == before
+    assert (tmp_path / name).is_dir()
+    assert not staged._old(tmp_path / name).exists()
+
+
+def test_nothing_to_restore_is_no_error(tmp_path: Path) -> None:
+    assert not restore_interrupted(tmp_path / "none")
+    assert not restore_interrupted(Path(tmp_path.anchor))
 
 
 def _write_slowly(path: Path) -> None:

@@ -12,7 +12,7 @@ from anndata import AnnData
 
 import stplm
 from stplm import keys
-from stplm.errors import GeneError
+from stplm.errors import GeneError, LabelError
 from stplm.tasks.seed import MIN_SEED_COUNTS
 
 MEANS = {
@@ -68,7 +68,30 @@ def test_a_panel_without_the_profiles_genes_says_so(table: AnnData) -> None:
 
 def test_a_section_of_faint_cells_has_no_seed(table: AnnData) -> None:
     faint = table[(table.obs[keys.N_COUNTS] < MIN_SEED_COUNTS).to_numpy()].copy()
-    assert stplm.seed_labels(faint).isna().all()
+    with pytest.raises(LabelError, match="clear cells of 0 of 12 classes: none"):
+        stplm.seed_labels(faint)
+
+
+def test_a_section_of_few_of_the_classes_is_not_seeded(table: AnnData) -> None:
+    seeds = stplm.seed_labels(table)
+    with pytest.raises(LabelError, match="clear cells of 2 of 12 classes") as error:
+        stplm.seed_labels(table[seeds.isin(["T cell", "Macrophage"]).to_numpy()].copy())
+    assert "by hand" in str(error.value)
+
+
+@pytest.mark.real
+def test_another_tissue_is_not_seeded_with_breast_profiles(shared_data: Path) -> None:
+    marrow = stplm.cell_table(stplm.read_section(shared_data / "xenium_bone_marrow" / "cell_feature_matrix.h5"))
+    with pytest.raises(LabelError, match="profiles 'breast' do not fit") as error:
+        stplm.seed_labels(marrow)
+    assert "3 of 12" in str(error.value)
+    assert "151 genes" in str(error.value)
+
+
+@pytest.mark.real
+def test_every_class_is_found_in_a_large_breast_section(shared_data: Path) -> None:
+    table = ad.read_h5ad(shared_data / "xenium_breast_17k" / "rep1_17136.h5ad")
+    assert stplm.seed_labels(table).nunique() >= 10
 
 
 def _precision(table: AnnData, names: np.ndarray, per_class: int = 20) -> pd.Series:
