@@ -12,12 +12,13 @@ from scipy.sparse import csr_matrix
 from stplm import keys
 from stplm.errors import GeneError, SectionError
 from stplm.io.cell_table import counts_matrix
-from stplm.nn.tissue import TissueConfig
 from stplm.spatial.graph import neighbour_graph
 from stplm.tokens.vocabulary import gene_ids
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+    from stplm.nn.tissue import TissueConfig
 
 
 @dataclass(frozen=True)
