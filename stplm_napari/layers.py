@@ -240,7 +240,7 @@ def _spatialdata_metadata(
         adata = table if annotated and _annotates(table, element) else None
     else:
         adata = _table_of_painted(table, values) if annotated else None
-    attrs = {} if adata is None else adata.uns["spatialdata_attrs"]
+    attrs = {} if adata is None else adata.uns[keys.ANNOTATION]
     metadata: dict[str, Any] = {
         "adata": adata,
         "name": element,
@@ -258,7 +258,7 @@ def _spatialdata_metadata(
 
 
 def _annotates(table: AnnData, element: str) -> bool:
-    attrs = table.uns.get("spatialdata_attrs")
+    attrs = table.uns.get(keys.ANNOTATION)
     return attrs is not None and element in np.atleast_1d(attrs["region"])
 
 
@@ -272,5 +272,5 @@ def _table_of_painted(table: AnnData | None, values: NDArray[np.integer] | None)
     obs[keys.REGION] = obs[keys.REGION].astype("category")
     attrs = {"region": CELLS, "region_key": keys.REGION, "instance_key": keys.LABEL_VALUE}
     return anndata.AnnData(
-        X=table.X, obs=obs, var=table.var, obsm=dict(table.obsm), uns={**table.uns, "spatialdata_attrs": attrs}
+        X=table.X, obs=obs, var=table.var, obsm=dict(table.obsm), uns={**table.uns, keys.ANNOTATION: attrs}
     )

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
 
-_ATTRS = "spatialdata_attrs"
 _RADIUS = (2.0, 8.0)
 
 
@@ -102,7 +101,7 @@ def annotate(table: AnnData, region: str | None, instance: str = keys.CELL_ID) -
     """
     from spatialdata.models import TableModel
 
-    table.uns.pop(_ATTRS, None)
+    table.uns.pop(keys.ANNOTATION, None)
     if region is None:
         if keys.REGION in table.obs:
             del table.obs[keys.REGION]

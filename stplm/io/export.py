@@ -132,6 +132,8 @@ def write_zarr(section: SpatialData | AnnData, path: str | Path, *, overwrite: b
     """
     from spatialdata import SpatialData
 
+    from stplm.io.zarr import is_zarr
+
     if not isinstance(section, SpatialData):
         raise ExportError(
             "Only a whole section can be written as SpatialData zarr.",
@@ -140,7 +142,7 @@ def write_zarr(section: SpatialData | AnnData, path: str | Path, *, overwrite: b
         )
     target = Path(path)
     _refuse_own_source(section, target)
-    if target.is_dir() and not any((target / name).exists() for name in ("zarr.json", ".zgroup", ".zattrs")):
+    if target.is_dir() and not is_zarr(target):
         raise ExportError(
             "The folder there is not a zarr store, so it will not be replaced.",
             where=target,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stplm.errors import GeneError
+from stplm.tokens.species import guess_species, is_ensembl_id
 
-_ENSEMBL = re.compile(r"^ENS[A-Z]*G\d{11}")
 FEW = 0.5
 """Under this share of known genes the user is warned."""
 
@@ -28,7 +27,7 @@ class Genes:
 
 def looks_like_ensembl(names: NDArray[np.str_]) -> bool:
     """Whether most of the names are Ensembl gene ids, of whatever species."""
-    return len(names) > 0 and sum(bool(_ENSEMBL.match(n)) for n in names) > len(names) / 2
+    return len(names) > 0 and sum(map(is_ensembl_id, names)) > len(names) / 2
 
 
 def identify_genes(symbols: NDArray[np.str_], ids: NDArray[np.str_] | None, where: str | Path) -> Genes:
@@ -57,7 +56,7 @@ def identify_genes(symbols: NDArray[np.str_], ids: NDArray[np.str_] | None, wher
     if blank.all():
         _refuse_other_species(given, symbols, where)
     # A mouse gene in a xenograft's panel is not the human gene of the same name.
-    blank &= np.array([not _ENSEMBL.match(i) for i in given], dtype=bool)
+    blank &= np.array([not is_ensembl_id(i) for i in given], dtype=bool)
     taken = set(ensembl.tolist())
     for i, match in zip(np.flatnonzero(blank), match_genes(symbols[blank].tolist()), strict=True):
         # Two names of one gene: the first has it, so that no gene is counted as two.
@@ -85,8 +84,6 @@ def identify_genes(symbols: NDArray[np.str_], ids: NDArray[np.str_] | None, wher
 
 def _refuse_other_species(given: NDArray[np.str_], symbols: NDArray[np.str_], where: str | Path) -> None:
     """Without this, mouse symbols (Epcam) would match human genes, as symbols match in any case."""
-    from stplm.tokens.species import guess_species
-
     species = guess_species(given.tolist() if looks_like_ensembl(given) else symbols.tolist())
     if species == "human":
         return

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from stplm import __version__, keys
 from stplm.errors import ExportError
 from stplm.io.groups import as_table, cell_groups, cell_ids
-from stplm.io.outlines import cell_outlines, pixel_size_of, pixels_a_micron
+from stplm.io.outlines import cell_outlines, pixel_size_of, pixels_a_micron, transformed
 from stplm.io.staged import staged_file
 
 if TYPE_CHECKING:
@@ -77,7 +77,6 @@ def write_geojson(
     ExportError
         No such column, no positions, pixels asked for but their size is unknown, or the file cannot be written.
     """
-    import shapely
 
     if units not in ("microns", "pixels"):
         raise ExportError("Unknown units.", found=repr(units), expected="'microns' or 'pixels'")
@@ -86,8 +85,7 @@ def write_geojson(
     groups, palette = cell_groups(table, column, colours)
     outlines = cell_outlines(whole, table)
     if units == "pixels":
-        matrix = pixels_a_micron(whole, table)
-        outlines = shapely.transform(outlines, lambda xy: xy @ matrix[:2, :2].T + matrix[:2, 2])
+        outlines = transformed(outlines, pixels_a_micron(whole, table))
     record = {"units": units, "pixel_size_um": pixel_size_of(table), "column": column, "version": __version__}
     with staged_file(path, overwrite=overwrite) as part, part.open("w", encoding="utf-8") as handle:
         handle.write(f'{{"type":"FeatureCollection","{_RECORD}":{json.dumps(record)},"features":[')

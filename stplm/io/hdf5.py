@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,18 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
             expected="all of its datasets",
             mend="Copy the file again from where it was made.",
         ) from error
+
+
+def require_groups(file: h5py.File, path: Path, names: Sequence[str], kind: str, mend: str | None = None) -> None:
+    """Raise SectionError unless the file has all of ``names`` at its root; ``kind`` says what it then would be."""
+    if missing := [name for name in names if name not in file]:
+        raise SectionError(
+            f"The file is not {kind} file, or it is incomplete.",
+            where=path,
+            found=f"the groups {', '.join(list(file)[:8]) or 'none'}; missing: {', '.join(missing)}",
+            expected=f"{', '.join(names[:-1])} and {names[-1]}",
+            mend=mend,
+        )
 
 
 def damaged(path: Path, error: Exception) -> SectionError:

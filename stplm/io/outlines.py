@@ -72,6 +72,13 @@ def pixels_a_micron(section: Any, table: AnnData) -> NDArray[np.floating]:
     return np.diag([1 / size, 1 / size, 1.0])
 
 
+def transformed(geometries: NDArray[np.object_], matrix: NDArray[np.floating]) -> NDArray[np.object_]:
+    """Shapely geometries moved by an affine (3, 3) matrix."""
+    import shapely
+
+    return np.asarray(shapely.transform(geometries, lambda xy: xy @ matrix[:2, :2].T + matrix[:2, 2]))
+
+
 def base_level(element: Any) -> Any:
     """The full-resolution array (dask) of an image or label element, be it one array or a pyramid."""
     return levels_of(element)[0]
@@ -165,7 +172,7 @@ def _take_polygons(section: Any, table: AnnData, outlines: NDArray[np.object_]) 
     geometries = shapes.geometry.to_numpy()[rows[found]]
     usable = np.isin(shapely.get_type_id(geometries), (3, 6)) & ~shapely.is_empty(geometries)
     if not np.allclose(matrix, np.eye(3)):
-        geometries = shapely.transform(geometries, lambda xy: xy @ matrix[:2, :2].T + matrix[:2, 2])
+        geometries = transformed(geometries, matrix)
     outlines[np.flatnonzero(found)[usable]] = geometries[usable]
 
 

@@ -215,7 +215,9 @@ def _bundle_around(path: Path) -> Path | None:
 
 def _store_around(path: Path) -> Path | None:
     """The SpatialData store that a file (zarr.json) was dropped from."""
-    return path.parent if path.name in ("zarr.json", ".zgroup", ".zattrs", ".zmetadata") else None
+    from stplm.io.zarr import MARKS
+
+    return path.parent if path.name in MARKS else None
 
 
 def _nearest(path: Path) -> str:

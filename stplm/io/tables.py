@@ -19,7 +19,7 @@ from stplm import keys
 from stplm.errors import SectionError
 from stplm.io.cell_table import build_table, is_canonical, store_name
 from stplm.io.genes import looks_like_ensembl
-from stplm.io.hdf5 import as_text, damaged, open_hdf5
+from stplm.io.hdf5 import as_text, damaged, open_hdf5, require_groups
 from stplm.io.matrix import GENE, feature_types_by_name, split_controls
 from stplm.io.validate import counts_csr, is_counts
 from stplm.progress import Progress, no_progress
@@ -66,15 +66,7 @@ def read_h5ad(path: Path) -> AnnData:
     import anndata as ad
 
     with open_hdf5(path) as file:
-        missing = [name for name in ("X", "obs", "var") if name not in file]
-        if missing:
-            raise SectionError(
-                "The file is not an AnnData file, or it is incomplete.",
-                where=path,
-                found=f"the groups {', '.join(list(file)[:8]) or 'none'}; missing: {', '.join(missing)}",
-                expected="X, obs and var",
-                mend="Write it again with adata.write_h5ad().",
-            )
+        require_groups(file, path, ("X", "obs", "var"), "an AnnData", "Write it again with adata.write_h5ad().")
     try:
         table = ad.read_h5ad(path)
     except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
@@ -91,14 +83,7 @@ def read_loom(path: Path, progress: Progress = no_progress) -> AnnData:
     from anndata import AnnData
 
     with open_hdf5(path) as file:
-        missing = [name for name in ("matrix", "row_attrs", "col_attrs") if name not in file]
-        if missing:
-            raise SectionError(
-                "The file is not a loom file, or it is incomplete.",
-                where=path,
-                found=f"the groups {', '.join(list(file)[:8]) or 'none'}; missing: {', '.join(missing)}",
-                expected="matrix, row_attrs and col_attrs",
-            )
+        require_groups(file, path, ("matrix", "row_attrs", "col_attrs"), "a loom")
         n_genes, n_cells = file["matrix"].shape
         genes, _ = _loom_attributes(file["row_attrs"], n_genes)
         cells, arrays = _loom_attributes(file["col_attrs"], n_cells)
@@ -258,7 +243,7 @@ def _cells(table: AnnData) -> tuple[NDArray[np.str_], pd.DataFrame]:
     obs = obs.copy()
     if not np.array_equal(ids, index):
         obs["original_index"] = index.astype(object)
-    clashes = [keys.REGION] if "spatialdata_attrs" not in table.uns else []
+    clashes = [keys.REGION] if keys.ANNOTATION not in table.uns else []
     if keys.LABEL_VALUE in obs and not pd.api.types.is_integer_dtype(obs[keys.LABEL_VALUE].dtype):
         clashes.append(keys.LABEL_VALUE)
     return ids, obs.rename(columns={name: f"{name}_original" for name in clashes})

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
 
-_MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata")
-_ATTRS = "spatialdata_attrs"
+MARKS = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata")
+"""Files that only the root of a Zarr store or a group in it has."""
 _USUAL_PIXEL_SIZES = (0.2125, 1.0)
 
 
 def is_zarr(folder: Path) -> bool:
     """Whether a folder is a Zarr store."""
-    return any((folder / name).is_file() for name in _MARKS)
+    return any((folder / name).is_file() for name in MARKS)
 
 
 def read_zarr(
@@ -105,7 +105,7 @@ def canonicalise(section: SpatialData) -> AnnData:
 
 def _annotated(section: SpatialData, table: AnnData) -> tuple[str | None, str | None]:
     """The one element that a table annotates, where it is in the section, and the obs column of its instances."""
-    attrs = table.uns.get(_ATTRS)
+    attrs = table.uns.get(keys.ANNOTATION)
     if attrs is None:
         return None, None
     regions = attrs["region"]

@@ -24,6 +24,11 @@ _TITLE_CASE = re.compile(r"^(?:[A-Z][a-z0-9.-]*[a-z][a-z0-9.-]*|\d+\w+Rik)$")
 _OPEN_READING_FRAME = re.compile(r"^C(?:\d+|X|Y)orf\d+", re.IGNORECASE)
 
 
+def is_ensembl_id(name: str) -> bool:
+    """Whether a name is an Ensembl gene id (or FlyBase's, which Ensembl takes over), of whatever species."""
+    return _PREFIX.match(name) is not None
+
+
 def guess_species(names: Sequence[str]) -> str:
     """The species that most gene names look like: "human", "mouse", ...; "unknown" for foreign Ensembl ids.
 
