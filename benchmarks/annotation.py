@@ -82,6 +82,13 @@ def without_model(table: AnnData, labels: np.ndarray, seed: int) -> np.ndarray:
         return stplm_default(table, labels, seed)
 
 
+def without_shares(table: AnnData, labels: np.ndarray, seed: int) -> np.ndarray:
+    """Ablation: every class is taken to be as common as any other."""
+    flat = mock.patch("stplm.tasks.classify._log_prior", lambda p: np.full(p.shape[1], -np.log(p.shape[1])))
+    with flat:
+        return stplm_default(table, labels, seed)
+
+
 def nearest(table: AnnData, labels: np.ndarray, seed: int) -> np.ndarray:
     """Baseline: the 5 nearest labelled cells (fewer with fewer labels) on 30 principal components."""
     from sklearn.decomposition import PCA
@@ -140,6 +147,7 @@ def methods_of(protocol: ModuleType) -> dict[str, Predictor]:
         "STPLM, with the tissue part of the vectors": with_tissue,
         "STPLM, without the profiles": without_profiles,
         "STPLM, without the model's vectors": without_model,
+        "STPLM, without the correction for class shares": without_shares,
     }
 
 
@@ -157,7 +165,7 @@ def compare(
             for seed in range(seeds if k else 1):
                 ours = table.copy()
                 labels = protocol.draw(truth, left, k, seed)
-                if predictor is not nearest and "STPLM" in name:
+                if "STPLM" in name:
                     embed_once(ours)
                 start = time.perf_counter()
                 called = np.asarray(predictor(ours, labels, seed)).astype(str)[right]
