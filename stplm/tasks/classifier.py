@@ -126,7 +126,7 @@ class Classifier:
         from safetensors.numpy import save
 
         folder = Path(folder)
-        with staged_folder(folder, overwrite=overwrite) as stage:
+        with staged_folder(folder, overwrite=overwrite, mark="classifier.json") as stage:
             stage.mkdir()
             arrays = {n: np.ascontiguousarray(getattr(self, n)) for n in ("dense", "level", "bias", "log_prior")}
             (stage / "classifier.safetensors").write_bytes(save(arrays))

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _SHIFT_CELLS = 20_000
 _CALIBRATION_CELLS = 1_500
 _DEFAULT_TEMPERATURE = 1.3
+_SEEDED_TEMPERATURE = 2.0
+"""Seeds are a class's clearest cells, so held-out seeds would promise far too much. Set on two labelled sections."""
 _SHARPEN = 1.5
 _SMOOTHING = 0.05
 _TRUSTED, _DISTRUSTED = 0.88, 0.65
@@ -55,7 +57,8 @@ def fit_classifier(
     tumour_classes
         Which classes are tumour; by default those whose name says so (:func:`stplm.palette.is_tumour_name`).
     seeded
-        Put on record that the labels come from reference profiles, not from a person.
+        The labels come from reference profiles (:func:`stplm.seed_labels`), not from a person: put on record, and
+        confidence is held lower.
     seed
         Of the folds that calibration holds out.
 
@@ -109,7 +112,10 @@ def fit_classifier(
     sample = np.flatnonzero(features.depth > 0)
     sample = sample[:: -(-len(sample) // _SHIFT_CELLS) or 1]
     classifier.log_prior = _log_prior(classifier.balanced_proba(features.take(sample)))
-    classifier.temperature = _temperature(design, codes, sharpness, classifier, features.depth[labelled], seed)
+    if seeded:
+        classifier.temperature = _SEEDED_TEMPERATURE
+    else:
+        classifier.temperature = _temperature(design, codes, sharpness, classifier, features.depth[labelled], seed)
     return classifier
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MIN_SEED_COUNTS = 40
 """A cell under this many counts is never a seed."""
-MIN_SHARE = 0.9
+MIN_SHARE = 0.999
 """A class's posterior share, at a depth of ``_DEPTH`` counts, that a seed must reach."""
 _DEPTH = 60.0
 MIN_CLASSES = 0.5

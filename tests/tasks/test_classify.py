@@ -115,7 +115,7 @@ def test_fewer_than_two_classes(embedded: AnnData, labels: dict[int, str], messa
 
 
 def test_labels_that_cannot_be_used(embedded: AnnData, seeds: pd.Series) -> None:
-    with pytest.raises(LabelError, match=r"(?s)not in this section.*2 of 80"):
+    with pytest.raises(LabelError, match=rf"(?s)not in this section.*2 of {seeds.notna().sum() + 2}"):
         stplm.fit_classifier(embedded, pd.concat([seeds, pd.Series({"x-1": "Tumour", "y-1": "Stromal"})]))
     with pytest.raises(LabelError, match="no column 'kind'"):
         stplm.fit_classifier(embedded, "kind")
@@ -156,6 +156,16 @@ def test_vectors_without_their_note_can_be_used(embedded: AnnData, seeds: pd.Ser
     assert embedded.uns[keys.UNS][keys.UNS_PREDICTION]["model"] == "unknown"
 
 
+def test_seeded_labels_promise_less(embedded: AnnData, seeds: pd.Series) -> None:
+    """Seeds are a class's clearest cells: what is learned from them must not look as sure as a person's labels."""
+    by_hand, seeded = (
+        stplm.predict(embedded.copy(), stplm.fit_classifier(embedded, seeds, seeded=s)) for s in (False, True)
+    )
+    assert (by_hand.obs[keys.CLASS] == seeded.obs[keys.CLASS]).all()
+    assert seeded.obs[keys.CONFIDENCE].mean() < by_hand.obs[keys.CONFIDENCE].mean() - 0.03
+    assert seeded.uns[keys.UNS][keys.UNS_PREDICTION]["seeded"] is True
+
+
 def test_cells_without_counts_have_no_class(embedded: AnnData, seeds: pd.Series) -> None:
     empty = [i for i in range(60) if seeds.iloc[i] is None][:5]
     counts = embedded.X.tolil()
@@ -171,7 +181,7 @@ def test_cells_without_counts_have_no_class(embedded: AnnData, seeds: pd.Series)
 
 def test_fewer_counts_mean_less_confidence(embedded: AnnData, seeds: pd.Series) -> None:
     """The same cells, thinned to about six counts each."""
-    classifier = stplm.fit_classifier(embedded, seeds)
+    classifier = stplm.fit_classifier(embedded, seeds, seeded=True)
     faint = embedded.copy()
     random = np.random.default_rng(0)
     faint.X.data = random.binomial(faint.X.data.astype(int), 0.04).astype(faint.X.dtype)
