@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stplm import __version__, keys
 from stplm.errors import ExportError, StplmError
+from stplm.io.staged import check_target
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -21,11 +23,11 @@ _FROM_PROFILES = "profiles"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one task. Returns 0, or 1 after an error of ours, which is printed without a traceback."""
+    """Run one task. Returns 0, or 1 after an error of ours or of the system, which is printed without a traceback."""
     arguments = _parser().parse_args(argv)
     try:
         arguments.run(arguments)
-    except StplmError as error:
+    except (StplmError, OSError) as error:
         sys.stderr.write(f"stplm: {error}\n")
         return 1
     except KeyboardInterrupt:
@@ -93,8 +95,8 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = task("simulate", _simulate, "Write a synthetic Xenium bundle with known truth", section=False)
     sub.add_argument("out")
-    sub.add_argument("--cells", type=int, default=10_000)
-    sub.add_argument("--genes", type=int)
+    sub.add_argument("--cells", type=_positive, default=10_000)
+    sub.add_argument("--genes", type=_positive)
     sub.add_argument("--seed", type=int, default=0)
 
     sub = task("demo", _demo, "Run the main job on the shipped demo section, then open it in napari", section=False)
@@ -113,9 +115,15 @@ def _add_model(sub: argparse.ArgumentParser) -> None:
 
 
 def _add_training(sub: argparse.ArgumentParser, steps: int | None) -> None:
-    sub.add_argument("--steps", type=int, default=steps)
+    sub.add_argument("--steps", type=_positive, default=steps)
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--device", default="auto")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
 
 
 def _say(line: str) -> None:
@@ -151,14 +159,18 @@ def _info(arguments: argparse.Namespace) -> None:
         _say(title)
         for name, value in part.items():
             _say(f"  {name}: {value}")
-    for done, name in ((keys.UNS_EMBEDDING, "Embedded with"), (keys.UNS_PREDICTION, "Classified with")):
-        if done in uns:
-            _say(f"{name}: {uns[done].get('model')}")
+    if keys.UNS_EMBEDDING in uns:
+        _say(f"Embedded with: {uns[keys.UNS_EMBEDDING].get('model')}")
+    if keys.UNS_PREDICTION in uns:
+        made = uns[keys.UNS_PREDICTION]
+        source = "labels seeded from reference profiles" if made.get("seeded") else "labels"
+        _say(f"Classified from {made.get('n_labels')} {source}: {', '.join(made.get('classes', ()))}")
 
 
 def _tokenize(arguments: argparse.Namespace) -> None:
     import stplm
 
+    check_target(arguments.out)
     _, table = _read(arguments.section, images=False, labels=False)
     tokens = stplm.rank_encode(table, medians=arguments.medians, mode=arguments.mode, progress=_bar("cells"))
     tokens.save(arguments.out)
@@ -168,6 +180,7 @@ def _tokenize(arguments: argparse.Namespace) -> None:
 def _medians(arguments: argparse.Namespace) -> None:
     from stplm.tokens.medians import compute_medians, write_medians
 
+    check_target(arguments.out)
     tables = (_read(path, images=False, labels=False)[1] for path in arguments.sections)
     medians = compute_medians(tables)
     write_medians(medians, arguments.out)
@@ -177,6 +190,8 @@ def _medians(arguments: argparse.Namespace) -> None:
 def _embed(arguments: argparse.Namespace) -> None:
     import stplm
 
+    if _check_out(arguments.out) not in ("h5ad", "zarr"):
+        raise ExportError("Cell vectors go into .h5ad or .zarr only.", where=arguments.out, expected=".h5ad or .zarr")
     section, table = _read(arguments.section)
     _run_embedding(table, arguments)
     _say(f"Wrote {stplm.export(section, arguments.out, overwrite=True)}")
@@ -185,27 +200,30 @@ def _embed(arguments: argparse.Namespace) -> None:
 def _run_embedding(table: AnnData, arguments: argparse.Namespace) -> None:
     import stplm
 
-    stplm.embed(
-        table, arguments.model, adapt=arguments.adapt, device=arguments.device, progress=_bar("cells")
-    )  # fmt: skip
+    unit = "steps and cells" if arguments.adapt else "cells"
+    stplm.embed(table, arguments.model, adapt=arguments.adapt, device=arguments.device, progress=_bar(unit))
 
 
 def _classify(arguments: argparse.Namespace) -> None:
     import stplm
+    from stplm.report.summary import check_summary, write_summary
 
-    section, table = _read(arguments.section, polygons=str(arguments.out).endswith("json"))
+    outlines = _check_out(arguments.out) == "geojson"
+    if arguments.summary:
+        check_summary(arguments.summary)
+    seeded = arguments.labels == _FROM_PROFILES
+    labels = None if seeded else _labels(arguments.labels)
+    section, table = _read(arguments.section, polygons=outlines)
     if keys.X_STPLM not in table.obsm or arguments.adapt or arguments.model != "default":
         _run_embedding(table, arguments)
-    seeded = arguments.labels == _FROM_PROFILES
-    labels = stplm.seed_labels(table, seed=arguments.seed) if seeded else _labels(arguments.labels)
+    if seeded:
+        labels = stplm.seed_labels(table, seed=arguments.seed)
     classifier = stplm.fit_classifier(
         table, labels, tumour_classes=arguments.tumour_classes, seeded=seeded, seed=arguments.seed
     )
     stplm.predict(table, classifier)
     _say(f"Wrote {stplm.export(section, arguments.out, overwrite=True)}")
     if arguments.summary:
-        from stplm.report.summary import write_summary
-
         _say(f"Wrote {write_summary(section, arguments.summary)}")
 
 
@@ -218,7 +236,10 @@ def _labels(given: str) -> Any:
     from stplm.errors import LabelError
 
     try:
-        frame = pd.read_csv(given, dtype=str, comment="#")
+        # Xenium Explorer puts remarks on top; elsewhere a "#" belongs to a class name or a colour.
+        with Path(given).open(encoding="utf-8-sig") as file:
+            remarks = sum(1 for _ in itertools.takewhile(lambda line: line.startswith("#"), file))
+        frame = pd.read_csv(given, dtype=str, skiprows=remarks, encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise LabelError("The label file cannot be read.", where=given, found=str(error)) from error
     column = next((c for c in ("class", "group", "cell_type", "label") if c in frame), None)
@@ -245,7 +266,8 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 def _export(arguments: argparse.Namespace) -> None:
     import stplm
 
-    section, _ = _read(arguments.section, polygons=str(arguments.out).endswith("json"))
+    kind = _check_out(arguments.out, overwrite=arguments.overwrite)
+    section, _ = _read(arguments.section, polygons=kind == "geojson")
     _say(f"Wrote {stplm.export(section, arguments.out, overwrite=arguments.overwrite)}")
 
 
@@ -253,7 +275,7 @@ def _pretrain(arguments: argparse.Namespace) -> None:
     import stplm
     from stplm.tasks.training import TrainingConfig
 
-    _refuse_existing(arguments.out)
+    check_target(arguments.out, overwrite=False)
     model = stplm.pretrain(
         arguments.sections,
         TrainingConfig(steps=arguments.steps, seed=arguments.seed),
@@ -269,7 +291,7 @@ def _adapt(arguments: argparse.Namespace) -> None:
     import stplm
     from stplm.tasks.adapt import DEFAULT_STEPS
 
-    _refuse_existing(arguments.out)
+    check_target(arguments.out, overwrite=False)
     _, table = _read(arguments.section, images=False, labels=False)
     model = stplm.adapt(
         table,
@@ -282,10 +304,11 @@ def _adapt(arguments: argparse.Namespace) -> None:
     _say(f"Wrote {model.save(arguments.out)}")
 
 
-def _refuse_existing(folder: str) -> None:
-    """Say so before training, not after."""
-    if Path(folder).exists():
-        raise ExportError("The model folder is there already.", where=folder, mend="Choose another name.")
+def _check_out(path: str, *, overwrite: bool = True) -> str:
+    """The format of an output; a name or a place that will not do is told before the work, not after."""
+    from stplm.io.export import check_export
+
+    return check_export(path, overwrite=overwrite)
 
 
 def _simulate(arguments: argparse.Namespace) -> None:

@@ -29,13 +29,13 @@ def run_demo(
     ``say`` is told each step in a sentence. Returns the section.
     """
     import stplm
+    from stplm.io.staged import make_folder
     from stplm.paths import resource
     from stplm.report.summary import write_summary
     from stplm.report.tables import write_tables
     from stplm.report.tissue import plot_tissue
 
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    out = make_folder(out)
     section = stplm.read_section(resource(SECTION), polygons=True)
     table = stplm.cell_table(section)
     qc = table.uns[keys.UNS]["qc"]

@@ -59,7 +59,7 @@ class Model:
             raise ModelError(
                 "The model folder is there already.", where=folder, mend="Choose another name, or overwrite."
             )
-        with staged_folder(folder, overwrite=overwrite) as stage:
+        with staged_folder(folder, overwrite=overwrite, mark="config.json") as stage:
             stage.mkdir()
             weights = self._weights()
             (stage / "model.safetensors").write_bytes(weights)

@@ -11,13 +11,14 @@ from stplm.errors import ExportError
 from stplm.io.explorer import read_explorer_groups, write_explorer_groups
 from stplm.io.geojson import read_geojson, write_geojson
 from stplm.io.groups import as_table
-from stplm.io.staged import staged_file, staged_folder
+from stplm.io.staged import check_target, staged_file, staged_folder
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
 
 __all__ = [
+    "check_export",
     "export",
     "read_explorer_groups",
     "read_geojson",
@@ -29,7 +30,7 @@ __all__ = [
 ]
 
 Format = Literal["h5ad", "zarr", "explorer", "geojson"]
-ENDINGS: dict[str, tuple[str, ...]] = {
+ENDINGS: dict[Format, tuple[str, ...]] = {
     "h5ad": (".h5ad",),
     "zarr": (".zarr",),
     "explorer": (".csv",),
@@ -153,7 +154,14 @@ def write_zarr(section: SpatialData | AnnData, path: str | Path, *, overwrite: b
     return target
 
 
-def with_ending(path: str | Path, what: str) -> Path:
+def check_export(path: str | Path, what: Format | None = None, *, overwrite: bool = False) -> Format:
+    """The format that :func:`export` would write, or its ExportError about the name and the place: before long work."""
+    kind = what or _kind_of(path)
+    check_target(with_ending(path, kind), overwrite=overwrite)
+    return kind
+
+
+def with_ending(path: str | Path, what: Format) -> Path:
     """``path`` with the ending of the format: added where it is missing.
 
     Raises
@@ -177,7 +185,7 @@ def with_ending(path: str | Path, what: str) -> Path:
     return path.with_name(path.name + ENDINGS[what][0])
 
 
-def _kind_of(path: str | Path) -> str:
+def _kind_of(path: str | Path) -> Format:
     ending = Path(path).suffix.lower()
     for kind, endings in ENDINGS.items():
         if ending in endings:

@@ -45,7 +45,7 @@ def staged_file(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
     final = _final(path)
     if final.is_dir():
         raise ExportError("A folder of that name is in the way.", where=final, mend="Choose another file name.")
-    _check_target(final, overwrite)
+    check_target(final, overwrite=overwrite)
     _sweep(final)
     part = _part(final)
     try:
@@ -63,7 +63,7 @@ def staged_file(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
 
 
 @contextmanager
-def staged_folder(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]:
+def staged_folder(path: str | Path, *, overwrite: bool = True, mark: str | None = None) -> Iterator[Path]:
     """Yield the path of a folder to make (it does not exist yet) beside ``path``; on success it takes its place.
 
     Folders cannot be replaced in one step everywhere, so the old one is first renamed, then the new one, then the
@@ -73,13 +73,21 @@ def staged_folder(path: str | Path, *, overwrite: bool = True) -> Iterator[Path]
     Raises
     ------
     ExportError
-        As for :func:`staged_file`; here a *file* of that name is in the way.
+        As for :func:`staged_file`; here a *file* of that name is in the way, or a folder that holds something but not
+        the file ``mark``: a folder that is not ours is never replaced.
     """
     final = _final(path)
     if final.is_file():
         raise ExportError("A file of that name is in the way.", where=final, mend="Choose another folder name.")
     restore_interrupted(final)
-    _check_target(final, overwrite)
+    check_target(final, overwrite=overwrite)
+    if mark is not None and final.is_dir() and not (final / mark).is_file() and any(final.iterdir()):
+        raise ExportError(
+            "The folder there holds something else, so it will not be replaced.",
+            where=final,
+            expected=f"an empty folder, or one with {mark} in it",
+            mend="Choose another name.",
+        )
     _sweep(final)
     part, old = _part(final), _old(final)
     try:
@@ -136,7 +144,25 @@ def _old(final: Path) -> Path:
     return final.with_name(f".{final.name}{_OLD}")
 
 
-def _check_target(final: Path, overwrite: bool) -> None:
+def make_folder(path: str | Path) -> Path:
+    """Make a folder, and those above it, where it is missing. Raises ExportError."""
+    folder = Path(path).expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError("The folder cannot be made.", where=folder, found=str(error)) from error
+    return folder
+
+
+def check_target(path: str | Path, *, overwrite: bool = True) -> None:
+    """Raise what writing to ``path`` would raise of the place, so that long work need not end in it.
+
+    Raises
+    ------
+    ExportError
+        The folder to write into is missing or may not be written, or ``path`` is there and ``overwrite`` is False.
+    """
+    final = _final(path)
     parent = final.parent
     if not parent.is_dir():
         raise ExportError(

@@ -14,7 +14,7 @@ import numpy as np
 from stplm import __version__, keys
 from stplm.errors import ExportError
 from stplm.io.groups import as_table
-from stplm.io.staged import staged_file
+from stplm.io.staged import check_target, staged_file
 from stplm.palette import TUMOUR_COLOUR
 from stplm.report.colouring import TUMOUR_CALL, tumour_calls
 from stplm.report.tables import class_rows
@@ -75,8 +75,7 @@ def write_summary(
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     path = Path(path)
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise ExportError("The summary is an HTML page.", where=path, expected="a name ending in .html")
+    check_summary(path, overwrite=overwrite)
     table = as_table(section)
     context = summarise(table, colours) | {"extra": dict(extra or {}), "pictures": _pictures(section, table, colours)}
     environment = Environment(
@@ -86,6 +85,13 @@ def write_summary(
     with staged_file(path, overwrite=overwrite) as part:
         part.write_text(page, encoding="utf-8")
     return path
+
+
+def check_summary(path: str | Path, *, overwrite: bool = True) -> None:
+    """Raise ExportError where :func:`write_summary` could not write, so that long work need not end in it."""
+    if Path(path).suffix.lower() not in (".html", ".htm"):
+        raise ExportError("The summary is an HTML page.", where=path, expected="a name ending in .html")
+    check_target(path, overwrite=overwrite)
 
 
 def summarise(table: AnnData, colours: Mapping[str, str] | None = None) -> dict[str, Any]:

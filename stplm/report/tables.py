@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stplm import keys
-from stplm.errors import ExportError
 from stplm.io.groups import as_table, cell_groups, cell_ids
-from stplm.io.staged import staged_file
+from stplm.io.staged import make_folder, staged_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,11 +35,7 @@ def write_tables(
     """
     table = as_table(section_or_table)
     frames = {CELLS: cell_rows(table), CLASS_COUNTS: class_rows(table, colours)}
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ExportError("The folder cannot be made.", where=folder, found=str(error)) from error
+    folder = make_folder(folder)
     for name, frame in frames.items():
         with staged_file(folder / name) as part:
             frame.to_csv(part, index=False, lineterminator="\n", float_format="%.6g", encoding="utf-8")

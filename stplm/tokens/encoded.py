@@ -12,6 +12,7 @@ from stplm.errors import SectionError
 from stplm.io.staged import restore_interrupted, staged_folder
 
 _FORMAT = 1
+_ABOUT = "tokens.json"
 _FIRST_OF_BIN = np.array([0, 1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56, 80, 113, 160], dtype=np.int64)
 N_BINS = len(_FIRST_OF_BIN)
 """Count bins: 0 for special tokens and padding, then 1, 2, 3, 4, 5-6, 7-9, 10-13, ... up to 160 and more."""
@@ -115,14 +116,17 @@ class RankTokens:
         return ids, bins, mask
 
     def save(self, folder: str | Path) -> None:
-        """Write a folder of .npy files and a JSON, whole or not at all. Raises ExportError."""
-        with staged_folder(folder) as part:
+        """Write a folder of .npy files and a JSON, whole or not at all; tokens that are there are replaced.
+
+        Raises ExportError: a folder of something else, or a place that cannot be written.
+        """
+        with staged_folder(folder, mark=_ABOUT) as part:
             part.mkdir()
             for name in ("ids", "bins", "offsets", "cells", "neighbours"):
                 if (array := getattr(self, name)) is not None:
                     np.save(part / f"{name}.npy", array, allow_pickle=False)
             about = {"format": _FORMAT, "vocabulary": self.vocabulary, "pad": self.pad, "rows": len(self)}
-            (part / "tokens.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+            (part / _ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | Path, *, memory_map: bool = True) -> RankTokens:
@@ -130,7 +134,7 @@ class RankTokens:
         folder = Path(folder)
         restore_interrupted(folder)
         try:
-            about = json.loads((folder / "tokens.json").read_text(encoding="utf-8"))
+            about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
             arrays = {
                 name: np.load(folder / f"{name}.npy", mmap_mode="r" if memory_map else None, allow_pickle=False)
                 for name in ("ids", "bins", "offsets", "cells")
@@ -152,6 +156,6 @@ def _damaged(folder: Path, found: str) -> SectionError:
         "This is not a whole folder of tokens.",
         where=folder,
         found=found,
-        expected=f"tokens.json (format {_FORMAT}) with ids, bins, offsets and cells as .npy",
+        expected=f"{_ABOUT} (format {_FORMAT}) with ids, bins, offsets and cells as .npy",
         mend="Encode the section again.",
     )
