@@ -22,7 +22,7 @@ MIN_SHARE = 0.999
 """A class's posterior share, at a depth of ``_DEPTH`` counts, that a seed must reach."""
 _DEPTH = 60.0
 MIN_CLASSES = 0.5
-"""Share of the profiles' classes that must have clear cells. Measured with the breast profiles: 10 to 12 of 12 classes
+"""Share of the profiles' classes that must have clear cells. Measured with the breast profiles: 9 to 12 of 12 classes
 in breast sections of 300 cells and more, 3 of 12 in bone marrow, where nearly every cell was then called a B cell."""
 _FEWEST_CLEAR = 3
 """Fewer clear cells of a class may be chance."""
