@@ -200,9 +200,11 @@ def _fit_linear(
 
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     head = LogisticRegression(max_iter=200, class_weight="balanced")
-    with warnings.catch_warnings():
+    # One thread: matrices this small gain nothing from more, and it gives the same bytes on any machine of a kind.
+    with warnings.catch_warnings(), threadpool_limits(1):
         # Stopping early is a form of regularisation here, not an error.
         warnings.simplefilter("ignore", ConvergenceWarning)
         head.fit(design, codes)
