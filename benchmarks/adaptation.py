@@ -2,7 +2,7 @@
 
 The bundled model is made to forget all but 120 of the panel's 313 genes; then the labelled section is embedded with it
 as it is, adapted, and with the whole model. Macro-F1 of the few-shot protocol, for logistic regression on the model's
-vectors alone and for the default head (which also sees profiles and counts). Mean ± standard error over draws of labels.
+vectors alone and for the default head (which also sees profiles and counts). Mean ± standard error over label draws.
 """
 
 from __future__ import annotations
