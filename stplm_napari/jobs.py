@@ -24,6 +24,8 @@ RUNNING, DONE, FAILED, CANCELLED, STALE = "running", "done", "failed", "cancelle
 _REPORT_S = 0.05
 ACTIVITY_AFTER_MS = 400
 """Jobs shorter than this do not flash up in napari's activity dock."""
+QUIET_MS = 2000
+"""The same for quiet jobs: under software rendering, napari's moving sign halves the speed of what it stands for."""
 
 
 class Job:
@@ -32,14 +34,16 @@ class Job:
     progressed = Signal()
     ended = Signal()
 
-    def __init__(self, title: str, unit: str = "", can_cancel: bool = True) -> None:
-        self.title, self.unit, self.can_cancel = title, unit, can_cancel
+    def __init__(self, title: str, unit: str = "", can_cancel: bool = True, quiet: bool = False) -> None:
+        self.title, self.unit, self.can_cancel, self.quiet = title, unit, can_cancel, quiet
         self.state = RUNNING
         self.done, self.total = 0, 0
         self.error: StplmError | None = None
         self.details = ""
         """The traceback of a failure, for whoever unfolds it."""
         self.started = time.monotonic()
+        self.ended_ms = 0.0
+        """Its age when it ended."""
         self._first: tuple[float, int] | None = None
         self._cancel = threading.Event()
 
@@ -88,6 +92,38 @@ class Job:
         self.progressed.emit()
 
 
+class Slot:
+    """The latest job of one kind, so that a dock opened later shows what an earlier one started."""
+
+    changed = Signal()
+
+    def __init__(self) -> None:
+        self.job: Job | None = None
+
+    def clear(self) -> None:
+        """Show nothing; a job that can be cancelled is."""
+        if self.job is not None:
+            if self.job.can_cancel:
+                self.job.cancel()
+            self.job = None
+            self.changed.emit()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether its job has not ended."""
+        return self.job is not None and self.job.is_running
+
+    def take(self, job: Job) -> Job:
+        """Show this job from now on."""
+        self.job = job
+        job.ended.connect(self._on_ended)
+        self.changed.emit()
+        return job
+
+    def _on_ended(self) -> None:
+        self.changed.emit()
+
+
 class Jobs(QObject):
     """Starts jobs and brings their reports to the GUI thread.
 
@@ -118,13 +154,14 @@ class Jobs(QObject):
         *,
         unit: str = "",
         can_cancel: bool = True,
+        quiet: bool = False,
     ) -> Job:
         """Run ``function(progress)`` in a thread, then ``on_done(result)`` in the GUI thread.
 
         ``on_done`` returns False when the result is stale and was dropped. A StplmError from either ends the job as
-        failed; any other exception too, wrapped in one.
+        failed; any other exception too, wrapped in one. A ``quiet`` job is one that follows every click.
         """
-        job = Job(title, unit, can_cancel)
+        job = Job(title, unit, can_cancel, quiet)
         self._running.append(job)
         last = 0.0
 
@@ -147,7 +184,7 @@ class Jobs(QObject):
                 self._later(lambda: self._finish(job, result, on_done))
 
         if self._activity:
-            QTimer.singleShot(ACTIVITY_AFTER_MS, lambda: _show_activity(job))
+            QTimer.singleShot(QUIET_MS if quiet else ACTIVITY_AFTER_MS, lambda: _show_activity(job))
         threading.Thread(target=work, name=f"stplm {title}", daemon=True).start()
         return job
 
@@ -182,7 +219,7 @@ class Jobs(QObject):
         self._end(job, FAILED)
 
     def _end(self, job: Job, state: str) -> None:
-        job.state = state
+        job.state, job.ended_ms = state, job.age_ms
         self._running.remove(job)
         job.ended.emit()
 

@@ -11,7 +11,7 @@ import numpy as np
 from stplm import keys
 from stplm_napari.overlay import CellOverlay
 from stplm_napari.picking import CellPicker
-from stplm_napari.prepare import CellImage, Channel, PreparedSection, prepare_section
+from stplm_napari.prepare import NO_POSITIONS, CellImage, Channel, PreparedSection, prepare_section
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -73,17 +73,34 @@ class SectionLayers:
     def show(self, viewer: Viewer) -> None:
         """Put the layers into a viewer, with a scale bar; the cells are selected. From the GUI thread."""
         self.viewer = viewer
-        for layer in self.all_layers():
-            viewer.add_layer(layer)
-        if self.all_layers():
-            _scale_bar(viewer).visible = True
-            viewer.reset_view()
-        if self.cells is not None:
-            viewer.layers.selection.active = self.cells
+        self._add(self.all_layers())
         if hasattr(viewer, "window"):
             from stplm_napari import spatialdata_dock
 
             spatialdata_dock.link(viewer, self.section)
+
+    def add_cells(self, cells: CellImage | None) -> None:
+        """Draw the cells over the images that are shown already; None for a section without positions."""
+        self.message = NO_POSITIONS if cells is None else cells.note
+        if cells is not None:
+            _add_cells(self, cells)
+            self._add(self.all_layers()[len(self.images) :])
+
+    def _add(self, layers: list[Layer]) -> None:
+        """Put layers on top of what is there; the first ones set the view, which the user may have moved since."""
+        viewer = self.viewer
+        if viewer is None or not layers:
+            return
+        first = not any(layer in viewer.layers for layer in self.all_layers())
+        for layer in layers:
+            viewer.add_layer(layer)
+            # napari's help names the keys of its paint modes, which choose our classes here.
+            layer.help = ""
+        if first:
+            _scale_bar(viewer).visible = True
+            viewer.reset_view()
+        if self.cells is not None:
+            viewer.layers.selection.active = self.cells
 
     def remove(self) -> None:
         """Take the layers out of the viewer; those the user removed already are skipped."""

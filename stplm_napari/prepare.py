@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stplm import keys
-from stplm.progress import Progress, no_progress
 from stplm_napari import spatialdata_dock
 from stplm_napari.overlay import warm_up
 from stplm_napari.pyramid import TileStore, image_levels, label_levels
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
-_NO_POSITIONS = (
+NO_POSITIONS = (
     "This section has no cell positions, so there is no tissue to show. "
     "Cells can still be embedded, classified and exported."
 )
@@ -97,21 +96,17 @@ class PreparedSection:
     message: str = ""
 
 
-def prepare_section(section: SpatialData, progress: Progress = no_progress) -> PreparedSection:
+def prepare_section(section: SpatialData) -> PreparedSection:
     """Images and cells of a section, read as far as the first view needs. Call it outside the GUI thread."""
-    progress(0, 2)
-    channels = prepare_images(section)
-    progress(1, 2)
-    cells = prepare_cells(section)
-    if cells is not None:
-        warm_up(cells.levels[0].dtype)
-        spatialdata_dock.make_importable()
-    progress(2, 2)
-    return PreparedSection(channels, cells, _NO_POSITIONS if cells is None else cells.note)
+    channels, cells = prepare_images(section), prepare_cells(section)
+    return PreparedSection(channels, cells, NO_POSITIONS if cells is None else cells.note)
 
 
 def prepare_images(section: SpatialData) -> list[Channel]:
-    """All channels of the morphology image (or of the only image there is), DAPI first; [] without an image."""
+    """All channels of the morphology image (or of the only image there is), DAPI first; [] without an image.
+
+    Like :func:`prepare_cells`, it computes for up to seconds: call it outside the GUI thread.
+    """
     from spatialdata.models import get_channel_names
 
     from stplm.io.outlines import levels_of
@@ -134,6 +129,14 @@ def prepare_images(section: SpatialData) -> list[Channel]:
 
 def prepare_cells(section: SpatialData) -> CellImage | None:
     """The cell label image; painted from outlines or centroids where the section has none; None without positions."""
+    cells = _cells(section)
+    if cells is not None:
+        warm_up(cells.levels[0].dtype)
+        spatialdata_dock.make_importable()
+    return cells
+
+
+def _cells(section: SpatialData) -> CellImage | None:
     from stplm.io.outlines import label_values, levels_of
 
     table = section.tables.get(keys.TABLE)

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 CELLS, CLUSTER, CLASS, TUMOUR, CONFIDENCE = "cells", "cluster", "class", "tumour", "confidence"
 """What the tissue can be coloured by."""
+UNSURE_BELOW = 0.6
+"""Confidence under which a cell is drawn grey until the user moves the slider: 6 to 11 % of the cells of the demo
+section after two clicks in each of two to four classes."""
 START_CLASSES = ("Tumour", "Epithelial", "Stromal", "T cell", "B cell", "Macrophage", "Endothelial")
 """What the class list holds in a section that nobody has labelled."""
 
@@ -70,7 +73,7 @@ class Colouring:
     """How the cells are coloured: by what, below which confidence grey, which classes hidden or faint."""
 
     by: str = CELLS
-    unsure_below: float = 0.0
+    unsure_below: float = UNSURE_BELOW
     hidden: frozenset[str] = frozenset()
     opacity: Mapping[str, float] = field(default_factory=dict)
 
@@ -134,6 +137,11 @@ class Session:
     def qc(self) -> Mapping[str, Any]:
         """What was counted while reading, see ``stplm.cell_table``; {} when nothing is open."""
         return {} if self._table is None else self._table.uns.get(keys.UNS, {}).get(keys.UNS_QC, {})
+
+    @property
+    def has_positions(self) -> bool:
+        """Whether the cells of the open section lie somewhere, so that there is a tissue to show and to click."""
+        return self._table is not None and keys.SPATIAL in self._table.obsm
 
     @property
     def is_embedded(self) -> bool:
@@ -201,12 +209,16 @@ class Session:
     # --- what happens ---
 
     def open(self, section: Any, table: AnnData, *, path: str | Path | None = None, keep_labels: bool = True) -> None:
-        """Take a section and its cell table; its labels are restored from the journal of ``path``."""
+        """Take a section and its cell table; its labels are restored from the journal of ``path``.
+
+        Raises JournalError when that cannot be read; then what was open stays open.
+        """
         journal = None
         if path is not None and keep_labels:
             journal = Journal(journal_path(path), {"section": Path(path).name})
+        annotations = Annotations(table.obs_names, journal, start_classes())
         self.section, self._table, self.path = section, table, None if path is None else Path(path)
-        self.annotations = Annotations(table.obs_names, journal, start_classes())
+        self.annotations = annotations
         self.annotations.changed.connect(self._on_change)
         self.annotations.save_failed.connect(self._on_save_failed)
         self.classifier, self.embedding, self.prediction = None, None, None

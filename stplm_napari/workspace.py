@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
 from psygnal import Signal
@@ -18,7 +18,7 @@ from stplm.errors import StplmError
 from stplm.progress import Progress
 from stplm_napari import tasks
 from stplm_napari.canvas import Canvas
-from stplm_napari.jobs import FAILED, Job, Jobs
+from stplm_napari.jobs import FAILED, Job, Jobs, Slot
 from stplm_napari.journal import journal_path
 from stplm_napari.process import WorkerProcess
 from stplm_napari.recent import remember
@@ -26,32 +26,12 @@ from stplm_napari.results import Result, section_snapshot, snapshot
 from stplm_napari.session import Embedding, Prediction, Session
 from stplm_napari.steps import Step
 
+if TYPE_CHECKING:
+    from stplm_napari.layers import SectionLayers
+    from stplm_napari.prepare import CellImage
+
 LIVE_DELAY_MS = 60
 """Clicks closer together than this share one fit."""
-
-
-class Slot:
-    """The latest job of one kind, so that a dock opened later shows what an earlier one started."""
-
-    changed = Signal()
-
-    def __init__(self) -> None:
-        self.job: Job | None = None
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether its job has not ended."""
-        return self.job is not None and self.job.is_running
-
-    def take(self, job: Job) -> Job:
-        """Show this job from now on."""
-        self.job = job
-        job.ended.connect(self._on_ended)
-        self.changed.emit()
-        return job
-
-    def _on_ended(self) -> None:
-        self.changed.emit()
 
 
 class Workspace(QObject):
@@ -67,9 +47,8 @@ class Workspace(QObject):
         self.jobs = Jobs(self, activity=hasattr(viewer, "window"))
         self.worker = WorkerProcess()
         self.canvas: Canvas | None = None
-        self.opening, self.embedding, self.classifying, self.exporting = Slot(), Slot(), Slot(), Slot()
-        self.message = ""
-        """What is missing from the open section, e.g. positions; a sentence or ""."""
+        self.opening, self.drawing = Slot(), Slot()
+        self.embedding, self.classifying, self.exporting = Slot(), Slot(), Slot()
         self.written: Path | None = None
         """What was exported last, and when (local time, HH:MM)."""
         self.written_at = ""
@@ -106,37 +85,64 @@ class Workspace(QObject):
     # --- opening ---
 
     def open(self, path: str | Path) -> Job:
-        """Read a section and show it."""
+        """Read a section and show its images; its cells follow. Until it is read, what is open stays open."""
         path = Path(path)
 
         def read(progress: Progress) -> tuple[Any, ...]:
             import stplm
-            from stplm_napari.prepare import prepare_section
+            from stplm_napari.prepare import PreparedSection, prepare_images
 
             section = stplm.read_section(path, progress=progress)
             table = stplm.cell_table(section)
             _build_index(table)
-            return section, table, prepare_section(section)
+            return section, table, PreparedSection(prepare_images(section), None)
 
         def show(result: tuple[Any, ...]) -> None:
-            self.show(*result, path=path)
+            self._draw_cells(self.show(*result, path=path).layers)
             remember(path)
-            threading.Thread(target=self._warm_up, daemon=True).start()
 
+        self.opening.clear()
         return self.opening.take(self.jobs.start(f"Opening {path.name}", read, show))
 
-    def show(self, section: Any, table: Any, prepared: Any = None, *, path: str | Path | None = None) -> None:
-        """Make a section that was read the open one."""
-        from stplm_napari.layers import show_section
+    def show(self, section: Any, table: Any, prepared: Any = None, *, path: str | Path | None = None) -> Canvas:
+        """Make a section that was read the open one. What the last one's jobs left to say is gone."""
+        from stplm_napari.layers import make_layers
 
+        layers = make_layers(section, prepared)
+        self.session.open(section, table, path=path)
+        for slot in (self.drawing, self.embedding, self.classifying, self.exporting):
+            slot.clear()
+        self._base, self._again, self.written = {"source": tasks.FROM_LABELS}, False, None
         if self.canvas is not None:
             self.canvas.close()
-            self.canvas = None
-        layers = show_section(self.viewer, section, prepared)
-        self._base = {"source": tasks.FROM_LABELS}
-        self.message = layers.message
-        self.session.open(section, table, path=path)
+        layers.show(self.viewer)
         self.canvas = Canvas(self.viewer, layers, self.session)
+        self.drawing.changed.emit()
+        return self.canvas
+
+    def _draw_cells(self, layers: SectionLayers) -> Job:
+        """Add the cells to the images of the open section. Cancelled or failed, the section stays open without them."""
+
+        def prepare(progress: Progress) -> CellImage | None:
+            from stplm_napari.prepare import prepare_cells
+
+            return prepare_cells(layers.section)
+
+        def draw(cells: CellImage | None) -> bool:
+            if self.canvas is None or self.canvas.layers is not layers:
+                return False
+            self.canvas.let_go()
+            layers.add_cells(cells)
+            self.canvas = Canvas(self.viewer, layers, self.session)
+            threading.Thread(target=self._warm_up, daemon=True).start()
+            return True
+
+        return self.drawing.take(self.jobs.start("Drawing the cells", prepare, draw))
+
+    @property
+    def message(self) -> str:
+        """What is missing from the tissue, e.g. positions; a sentence or ""."""
+        return self.canvas.layers.message if self.canvas is not None else ""
 
     def _warm_up(self) -> None:
         """Import before the user asks what is slow to import; if that fails, the job that needs it will say so."""
@@ -187,23 +193,22 @@ class Workspace(QObject):
         The user's own labels always count, and go first where both say something; labels given later refit from the
         same source.
         """
-        self._base = {"source": source, **params}
-        return self._fit()
+        return self._fit({"source": source, **params})
 
     def refit(self) -> Job:
         """Classify again from the source used last, with the labels there are now."""
-        return self._fit()
+        return self._fit(self._base)
 
     @property
     def will_refit(self) -> bool:
         """Whether a fit with the present labels is running or about to."""
         return self._timer.isActive() or self._again or self.classifying.is_busy
 
-    def _fit(self) -> Job:
+    def _fit(self, base: Mapping[str, Any]) -> Job:
         session = self.session
         own = self._own_labels()
         flags = {c.name: c.tumour for c in session.classes}
-        params = {**self._base, "labels": own, "tumour": flags, "seed": 0}
+        params = {**base, "labels": own, "tumour": flags, "seed": 0}
         step, made_from, table = Step("classify", params), session.revision, snapshot(session.table)
         n_own = sum(map(len, own.values()))
         model = session.embedding.model if session.embedding else ""
@@ -217,9 +222,12 @@ class Workspace(QObject):
         def put(result: tuple[Any, int, Result]) -> bool:
             classifier, n_labels, prediction = result
             made = Prediction(_source_words(params, n_own, n_labels), n_labels, model, _now(), made_from)
-            return session.put_prediction(prediction, classifier, made, step)
+            kept = session.put_prediction(prediction, classifier, made, step)
+            if kept:  # what could not be learnt from is not tried again at the next click
+                self._base = base
+            return kept
 
-        job = self.jobs.start("Classifying cells", run, put)
+        job = self.jobs.start("Classifying cells", run, put, quiet=True)
         job.ended.connect(lambda: self._after_fit(job))
         return self.classifying.take(job)
 
@@ -244,7 +252,7 @@ class Workspace(QObject):
         if self.classifying.is_busy:
             self._again = True
         elif self._live and self.session.is_embedded and self._has_two_classes():
-            self._fit()
+            self._fit(self._base)
 
     def _after_fit(self, job: Job) -> None:
         if self._again or (job.state != FAILED and self._live and self.session.outdated):
@@ -258,7 +266,7 @@ class Workspace(QObject):
         colours = {c.name: c.colour for c in self.session.classes}
         own = {"labels": self._own_labels(), "colours": colours}
         step = Step("export", {"path": str(path), "what": what, "overwrite": overwrite, **own, **options})
-        table = snapshot(self.session.table)
+        table, opened = snapshot(self.session.table), self.session.revision.section
         section = section_snapshot(self.session.section, table)
 
         def run(progress: Progress) -> Path:
@@ -266,8 +274,9 @@ class Workspace(QObject):
             return tasks.export(section, table, **step.params)
 
         def note(written: Path) -> None:
-            self.written, self.written_at = written, _now()
-            self.session.record(step)
+            if self.session.revision.section == opened:
+                self.written, self.written_at = written, _now()
+                self.session.record(step)
 
         return self.exporting.take(self.jobs.start(f"Writing {Path(path).name}", run, note, can_cancel=False))
 

@@ -33,6 +33,12 @@ class AnnotateWidget(Dock):
             "Embed cells",
             lambda: self.workspace.embed(),
         )
+        self.no_tissue = EmptyState(
+            "These cells have no positions, so there is no tissue to click. "
+            "They can learn from a column or from reference profiles.",
+            "Classify cells",
+            lambda: self.open_dock("Classify"),
+        )
         self.embedding = JobPanel(self.workspace.embedding, self)
         self.legend = Legend(self)
         self.undo = button("Undo", self.workspace.undo, tip="Ctrl-Z")
@@ -64,8 +70,8 @@ class AnnotateWidget(Dock):
         layout.addWidget(self.fitting)
         layout.addWidget(self.result)
         layout.addWidget(ColouringBar(self))
-        self.body.addWidget(self.empty)
-        self.body.addWidget(self.content)
+        for part in (self.empty, self.no_tissue, self.content):
+            self.body.addWidget(part)
         self.body.addStretch(1)
         session = self.session
         for signal in (session.section_opened, session.embedded, session.labels_changed, session.predicted):
@@ -81,7 +87,8 @@ class AnnotateWidget(Dock):
         """Make what is shown equal to the state."""
         session = self.session
         self.empty.setVisible(not session.is_open)
-        self.content.setVisible(session.is_open)
+        self.no_tissue.setVisible(session.is_open and not session.has_positions)
+        self.content.setVisible(session.has_positions)
         if not session.is_open:
             return
         if session.active_class:

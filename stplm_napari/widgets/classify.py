@@ -107,6 +107,8 @@ class ClassifyWidget(Dock):
     def _missing(self) -> str:
         """Why it cannot start yet; "" when it can."""
         if self.source.value == FROM_LABELS and len(self.session.annotations.counts()) < 2:
+            if not self.session.has_positions:
+                return "Cells without positions cannot be clicked: choose a column or reference profiles."
             return "Label cells of at least two classes first, in the Annotate dock; or start from reference profiles."
         if self.source.value == FROM_COLUMN and not self.column.value:
             return "This section has no column of class names."

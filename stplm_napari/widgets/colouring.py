@@ -65,7 +65,7 @@ class ColouringBar(QWidget):
         """Make what is shown equal to the state."""
         session, how = self._session, self._session.colouring
         possible = session.possible_colourings()
-        self.setVisible(len(possible) > 1)
+        self.setVisible(len(possible) > 1 and session.has_positions)
         shown = [words for value, words in _CHOICES if value in possible]
         if [self.by.itemText(i) for i in range(self.by.count())] != shown:
             self.by.clear()

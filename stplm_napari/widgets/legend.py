@@ -18,7 +18,7 @@ from stplm_napari.widgets.style import ink, set_property, text
 if TYPE_CHECKING:
     from stplm_napari.widgets.common import Dock
 
-_KEY, _COUNT = 18, 48
+_KEY = 18
 _SWATCH = 16
 
 
@@ -201,7 +201,7 @@ def _header() -> QWidget:
 def _count() -> QLabel:
     label = text("", wrap=False)
     label.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-    label.setFixedWidth(_COUNT)
+    label.setFixedWidth(label.fontMetrics().horizontalAdvance("9,999,999") + 4)
     return label
 
 

@@ -8,12 +8,13 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QPlainTextEdit, QProgressBar, QToolButton, QVBoxLayout, QWidget
 
 from stplm.errors import StplmError
-from stplm_napari.jobs import CANCELLED, FAILED, Job
+from stplm_napari.jobs import CANCELLED, FAILED, Job, Slot
 from stplm_napari.widgets.style import button, text
-from stplm_napari.workspace import Slot
 
 _SHOW_AFTER_MS = 250
 """A job shorter than this shows no bar: it would only flicker."""
+_NOTE_MS = 8000
+"""How long a dock says that a job was cancelled."""
 
 
 class ErrorPanel(QFrame):
@@ -66,9 +67,12 @@ class ErrorPanel(QFrame):
 
 
 class JobPanel(QWidget):
-    """The latest job of a slot: its bar while it runs, its error when it failed, nothing otherwise."""
+    """The latest job of a slot: its bar while it runs, its error when it failed, nothing otherwise.
 
-    def __init__(self, slot: Slot, dock: Any) -> None:
+    ``cancelled`` is what it says for a while after Cancel.
+    """
+
+    def __init__(self, slot: Slot, dock: Any, cancelled: str = "Cancelled. The section is as it was.") -> None:
         super().__init__()
         self._slot = slot
         layout = QVBoxLayout(self)
@@ -81,17 +85,22 @@ class JobPanel(QWidget):
         self.bar.setTextVisible(False)
         self.cancel = button("Cancel", self._cancel)
         row = QHBoxLayout()
-        row.addWidget(self.bar, 1)
+        row.addWidget(self.bar, 100)
+        row.addStretch(1)
         row.addWidget(self.cancel)
         rows.addWidget(self.words)
         rows.addLayout(row)
         self.error = ErrorPanel()
-        self.note = text("Cancelled. The section is as it was.", "hint")
+        self.note = text(cancelled, "hint")
         layout.addWidget(self._running)
         layout.addWidget(self.note)
         layout.addWidget(self.error)
         self._watched: Job | None = None
         self._shown_error: StplmError | None = None
+        self._fade = QTimer(self)
+        self._fade.setSingleShot(True)
+        self._fade.setInterval(_NOTE_MS)
+        self._fade.timeout.connect(self.refresh)
         dock.listen(slot.changed, self.refresh)
         self._timer = QTimer(self)
         self._timer.setInterval(100)
@@ -109,10 +118,14 @@ class JobPanel(QWidget):
         else:
             self._timer.stop()
             self._running.setVisible(False)
-        if job is not None and job.state == FAILED and job.error is not self._shown_error and job.error is not None:
+        if job is None:
+            self.error.clear()
+        elif job.state == FAILED and job.error is not self._shown_error and job.error is not None:
             self.error.show_error(job.error, job.details)
         self._shown_error = job.error if job is not None else None
-        cancelled = job is not None and job.state == CANCELLED
+        cancelled = job is not None and job.state == CANCELLED and job.age_ms < job.ended_ms + _NOTE_MS
+        if cancelled:
+            self._fade.start()
         self.note.setVisible(cancelled)
         self.setVisible(running or cancelled or not self.error.isHidden())
 
@@ -121,6 +134,8 @@ class JobPanel(QWidget):
         if job is None or not job.is_running:
             return
         self._running.setVisible(job.age_ms >= _SHOW_AFTER_MS)
+        # A bar that only moves to and fro says nothing that a clock does not, and repaints the window all the time.
+        self.bar.setVisible(job.total > 0)
         self.bar.setRange(0, max(job.total, 0))
         self.bar.setValue(job.done)
         self.words.setText(progress_words(job))
@@ -138,14 +153,21 @@ def progress_words(job: Job) -> str:
     if job.is_cancelling:
         return f"{job.title}: cancelling…"
     # A job that counts something has loaded nothing yet while its total is unknown.
-    parts = [f"{job.title}: starting…" if job.unit else f"{job.title}…"]
+    parts = [f"{job.title}: starting…" if job.unit else f"{job.title}… {_clock(job)}".rstrip()]
     if job.total and job.unit:
         parts = [f"{job.title}: {job.done:,} of {job.total:,}"]
         if job.rate > 0:
             parts.append(f"{job.rate:,.0f} {job.unit}/s")
-    if job.seconds_left is not None and job.done < job.total:
+    if job.unit and job.total and job.done >= job.total:
+        parts = [f"{job.title}: finishing…"]
+    elif job.unit and job.seconds_left is not None:
         parts.append(_time_left(job.seconds_left))
     return " · ".join(parts)
+
+
+def _clock(job: Job) -> str:
+    seconds = job.age_ms // 1000
+    return f"{seconds:.0f} s" if seconds >= 2 else ""
 
 
 def _time_left(seconds: float) -> str:

@@ -19,6 +19,14 @@ from stplm_napari.widgets.style import button, text
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
+_NEXT = {"Annotate": "Label cells", "Classify": "Classify cells"}
+_KINDS = {
+    "xenium": "Xenium bundle",
+    "spatialdata": "SpatialData",
+    "h5ad": "AnnData file",
+    "loom": "Loom file",
+    "matrix": "10x feature-barcode matrix",
+}
 _FILES = "Sections (*.h5ad *.h5 *.loom *.xenium);;All files (*)"
 
 
@@ -33,7 +41,10 @@ class SectionWidget(Dock):
             self.choose_folder,
             self._ways(),
         )
-        self.opening = JobPanel(self.workspace.opening, self)
+        self.opening = JobPanel(self.workspace.opening, self, "Cancelled.")
+        self.drawing = JobPanel(
+            self.workspace.drawing, self, "Cancelled: the cells are not drawn. Open the section again to see them."
+        )
         self.name, self.source = text(kind="title"), text(kind="hint")
         self.facts, self.histogram = Facts(), CountsHistogram(keys.MIN_COUNTS)
         self.notes = text(kind="warn")
@@ -50,13 +61,13 @@ class SectionWidget(Dock):
             layout.addWidget(part)
         layout.addSpacing(6)
         layout.addWidget(self._ways(another=True))
-        for part in (self.empty, self.opening, self.content):
+        for part in (self.empty, self.opening, self.drawing, self.content):
             self.body.addWidget(part)
         self.body.addStretch(1)
         for signal in (self.session.section_opened, self.session.embedded, self.session.predicted):
             self.listen(signal, self.refresh)
-        self.listen(self.workspace.opening.changed, self.refresh)
-        self.listen(self.workspace.embedding.changed, self.refresh)
+        for slot in (self.workspace.opening, self.workspace.drawing, self.workspace.embedding):
+            self.listen(slot.changed, self.refresh)
         self.refresh()
 
     # --- opening ---
@@ -126,31 +137,41 @@ class SectionWidget(Dock):
         self.facts.show_facts(section_facts(table, qc))
         if keys.N_COUNTS in table.obs:
             self.histogram.show_counts(table.obs[keys.N_COUNTS].to_numpy())
-        notes = [self.workspace.message, *map(str, qc.get("warnings", []))]
+        notes = [str(note) for note in qc.get("warnings", [])]
+        if not any("no positions" in note for note in notes):
+            notes.insert(0, self.workspace.message)
         self.notes.setText("\n".join(note for note in notes if note))
         self.notes.setVisible(bool(self.notes.text()))
         self._refresh_action()
 
     def _refresh_action(self) -> None:
-        embedded = self.session.is_embedded
-        self.action.setText("Label cells" if embedded else "Embed cells")
+        session = self.session
+        self.action.setText(_NEXT[self._next_dock()] if session.is_embedded else "Embed cells")
         self.action.setEnabled(not self.workspace.embedding.is_busy)
-        self.next.setText(
-            "The tissue is coloured by clusters of the embedding. Label a few cells of each class and it recolours, "
-            "or classify by reference profiles in the Classify dock."
-            if embedded
-            else "Gives every cell a vector that says what it is and where it lies. Labels come after."
-        )
+        if not session.is_embedded:
+            words = "Gives every cell a vector that says what it is and where it lies. Labels come after."
+        elif not session.has_positions:
+            words = "Cells without positions cannot be clicked: labels come from a column or from reference profiles."
+        elif session.is_predicted:
+            words = "The tissue is coloured by class. Label cells that are called wrongly, and it recolours."
+        else:
+            words = (
+                "The tissue is coloured by clusters of the embedding. Label a few cells of each class and it "
+                "recolours, or classify by reference profiles in the Classify dock."
+            )
+        self.next.setText(words)
+
+    def _next_dock(self) -> str:
+        return "Annotate" if self.session.has_positions else "Classify"
 
     def _act(self) -> None:
         if self.session.is_embedded:
-            self.open_dock("Annotate")
+            self.open_dock(self._next_dock())
         else:
             self.workspace.embed()
 
 
 def _source_words(about: dict[str, object]) -> str:
-    kind = {"xenium": "Xenium bundle", "zarr": "SpatialData", "h5ad": "AnnData file", "loom": "Loom file"}
-    words = [kind.get(str(about.get("kind", "")), str(about.get("kind", "")))]
+    words = [_KINDS.get(str(about.get("kind", "")), str(about.get("kind", "")))]
     words += [str(about[key]) for key in ("tissue", "panel") if about.get(key)]
     return " · ".join(word for word in words if word)

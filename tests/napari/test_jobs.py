@@ -161,3 +161,19 @@ def test_a_dead_worker_is_an_error_with_its_last_words_and_the_next_call_works(
     assert "code -9" in caught.value.found
     assert "out of memory" in caught.value.details
     worker.call("worker_tasks:count", tmp_path, {"steps": 1})
+
+
+def test_a_job_says_how_far_it_is_in_words() -> None:
+    from stplm_napari.jobs import Job
+    from stplm_napari.widgets.panels import progress_words
+
+    counting = Job("Embedding cells", "cells")
+    assert progress_words(counting) == "Embedding cells: starting…"
+    counting.report(0, 2000)
+    assert progress_words(counting) == "Embedding cells: 0 of 2,000"
+    counting.report(2000, 2000)
+    assert progress_words(counting) == "Embedding cells: finishing…"
+    reading = Job("Opening outs")
+    assert progress_words(reading) == "Opening outs…"
+    reading.started -= 3.5
+    assert progress_words(reading) == "Opening outs… 3 s"

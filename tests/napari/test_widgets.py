@@ -230,8 +230,10 @@ def test_clicks_label_and_the_tissue_recolours_from_the_second_class_on(
     assert (called[right] == "Stromal").mean() > 0.7
     assert (called[~right] == "Tumour").mean() > 0.7
     drawn = embedded.canvas.layers.overlay.rgba()
-    assert np.allclose(drawn[called == "Tumour"], drawn[0])
-    assert np.allclose(drawn[called == "Stromal"], drawn[11])
+    sure = session.table.obs[keys.CONFIDENCE].to_numpy() >= 0.6
+    assert sure.mean() > 0.5
+    assert np.allclose(drawn[sure & (called == "Tumour")], drawn[0])
+    assert np.allclose(drawn[sure & (called == "Stromal")], drawn[11])
     assert not np.allclose(drawn[0], drawn[11])
     row = widget.legend.rows["Tumour"]
     assert row.own.text() == "3"
@@ -367,6 +369,18 @@ def test_the_classify_dock_says_what_is_missing(dock: Callable[[str], Any], embe
     widget.source.value = "profiles"
     assert widget.run.isEnabled()
     assert "Nobody has looked at these cells" in widget.explain.text()
+
+
+def test_what_cannot_be_learnt_from_is_not_tried_again_at_the_next_click(embedded: Any, qtbot: Any) -> None:
+    session = embedded.session
+    embedded.classify("profiles", profiles="breast", per_class=20)
+    settle(qtbot, embedded)
+    assert "do not fit" in embedded.classifying.job.error.problem or embedded.classifying.job.error.mend
+    session.label(ids(embedded, 0, 1), "Tumour")
+    session.label(ids(embedded, 10, 11), "Stromal")
+    settle(qtbot, embedded)
+    assert embedded.classifying.job.error is None
+    assert session.prediction.source == "4 labels of yours"
 
 
 def test_an_export_says_where_it_is_and_an_existing_file_is_not_replaced(

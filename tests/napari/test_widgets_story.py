@@ -29,6 +29,7 @@ def test_from_an_empty_window_to_tumour_calls_in_a_file(
 
     viewer.open_sample("stplm-napari", "breast_tumour_section")
     wait_for(workspace.opening)
+    wait_for(workspace.drawing)
     section = open_dock(viewer, "Section")
     assert section.name.text() == "demo_section"
 
@@ -82,6 +83,7 @@ def test_from_an_empty_window_to_tumour_calls_in_a_file(
     steps = list(session.steps)
     section.open_demo()
     wait_for(workspace.opening)
+    wait_for(workspace.drawing)
     assert session.annotations.series().to_dict() == {wrong: "T cell"}
     assert not session.is_predicted
     replay(steps, tmp_path, back)
