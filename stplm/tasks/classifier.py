@@ -116,7 +116,8 @@ class Classifier:
             "class_shares": [round(float(p), 6) for p in np.exp(self.log_prior)],
             "temperature": round(self.temperature, 6),
             "n_labels": int(sum(self.info.get("n_labels", {}).values())),
-            "labels_by_class": dict(self.info.get("n_labels", {})),
+            # A list in the order of the classes: names such as "T/NK" cannot be keys in an h5ad or a zarr.
+            "labels_by_class": [int(self.info.get("n_labels", {}).get(name, 0)) for name in self.classes],
             "seeded": bool(self.info.get("seeded", False)),
             "seed": int(self.info.get("seed", 0)),
         }

@@ -11,7 +11,7 @@ A linear head on frozen features, then two corrections that few-shot labels need
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,7 +39,7 @@ _TRUSTED, _DISTRUSTED = 0.88, 0.65
 
 def fit_classifier(
     table: AnnData,
-    labels: pd.Series | str | Sequence[object],
+    labels: pd.Series | Mapping[str, object] | str | Sequence[object],
     *,
     tumour_classes: Sequence[str] | None = None,
     seeded: bool = False,
@@ -52,8 +52,8 @@ def fit_classifier(
     table
         An embedded cell table (:func:`stplm.embed`). Its unlabelled cells are used too, for the classes' shares.
     labels
-        Class names by cell id (NaN or None = unlabelled; cells may be left out), the name of an obs column, or one
-        value a cell.
+        Class names by cell id, a Series or a dict (NaN or None = unlabelled; cells may be left out), the name of an obs
+        column, or one value a cell.
     tumour_classes
         Which classes are tumour; by default those whose name says so (:func:`stplm.palette.is_tumour_name`).
     seeded
@@ -75,7 +75,8 @@ def fit_classifier(
     """
     names = _label_names(table, labels)
     labelled = np.flatnonzero([n is not None for n in names])
-    classes, codes = np.unique(np.array([names[i] for i in labelled], dtype=str), return_inverse=True)
+    found, codes = np.unique(np.array([names[i] for i in labelled], dtype=str), return_inverse=True)
+    classes = found.tolist()
     if len(classes) < 2:
         raise LabelError(
             "Labels of two classes or more are needed.",
@@ -94,7 +95,7 @@ def fit_classifier(
     sharpness = 1.0 + _SHARPEN / np.sqrt(np.exp(np.log(counts).mean()))
     coefficients, bias = _fit_linear(design, codes, len(classes))
     classifier = Classifier.build(
-        classes=list(map(str, classes)),
+        classes=classes,
         tumour_classes=tumour,
         genes=list(map(str, features.genes)),
         coefficients=coefficients * sharpness,
@@ -103,7 +104,7 @@ def fit_classifier(
         scale=scale,
         dense_width=features.dense_width,
         info={
-            "n_labels": {str(c): int(n) for c, n in zip(classes, counts, strict=True)},
+            "n_labels": {c: int(n) for c, n in zip(classes, counts, strict=True)},
             "seeded": seeded,
             "seed": int(seed),
             "embedding": _embedding_checksum(table),
@@ -158,8 +159,10 @@ def predict(table: AnnData, classifier: Classifier) -> AnnData:
     return table
 
 
-def _label_names(table: AnnData, labels: pd.Series | str | Sequence[object]) -> list[str | None]:
+def _label_names(table: AnnData, labels: pd.Series | Mapping[str, object] | str | Sequence[object]) -> list[str | None]:
     """One name or None a cell, in the table's order."""
+    if isinstance(labels, Mapping):
+        labels = pd.Series(dict(labels), dtype=object)
     if isinstance(labels, str):
         if labels not in table.obs:
             raise LabelError(

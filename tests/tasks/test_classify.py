@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData, read_h5ad
+from spatialdata import SpatialData
+from spatialdata.models import TableModel
 
 import stplm
 from stplm import keys
@@ -59,6 +61,7 @@ def test_labels_in_any_form_say_the_same(embedded: AnnData, seeds: pd.Series) ->
         seeds.dropna().sample(frac=1, random_state=0),
         seeds.astype(object).where(seeds.notna(), np.nan),
         "mine",
+        seeds.dropna().to_dict(),
         list(seeds),
         seeds.to_numpy(),
         seeds.where(seeds.notna(), "  "),
@@ -105,7 +108,7 @@ def test_it_answers_within_a_second(embedded: AnnData, seeds: pd.Series) -> None
     ("labels", "message"),
     [
         ({}, "no label"),
-        ({0: "Tumour", 1: "Tumour"}, "2 labels, all .*Tumour"),
+        ({0: "Tumour", 1: "Tumour"}, "2 labels, all 'Tumour'"),
     ],
 )
 def test_fewer_than_two_classes(embedded: AnnData, labels: dict[int, str], message: str) -> None:
@@ -232,3 +235,17 @@ def test_a_prediction_survives_h5ad_and_can_be_made_again(embedded: AnnData, see
     assert _predictions(back)[0] == _predictions(embedded)[0]
     again = stplm.predict(back, stplm.fit_classifier(back, seeds))
     assert _predictions(again)[1].tobytes() == _predictions(embedded)[1].tobytes()
+
+
+def test_a_class_may_have_any_name(embedded: AnnData, seeds: pd.Series, tmp_path: Path) -> None:
+    names = {"Tumour": 'T/NK, "odd"', "Stromal": ".", "T cell": "__x", "Mast": "/", "B cell": "Tumör"}
+    classes = sorted(names.values())
+    stplm.predict(embedded, stplm.fit_classifier(embedded, seeds.map(names)))
+    section = SpatialData(tables={"table": TableModel.parse(embedded)})
+    for path in (tmp_path / "a.h5ad", tmp_path / "a.zarr"):
+        back = stplm.cell_table(stplm.read_section(stplm.export(section, path)))
+        note = back.uns[keys.UNS][keys.UNS_PREDICTION]
+        assert _predictions(back)[0] == _predictions(embedded)[0]
+        assert list(note["classes"]) == classes
+        of_each = [sum(names.get(seed) == name for seed in seeds.dropna()) for name in classes]
+        assert list(note["labels_by_class"]) == of_each
