@@ -31,6 +31,7 @@ def run_demo(
     import stplm
     from stplm.io.staged import make_folder
     from stplm.paths import resource
+    from stplm.report.colouring import tumour_calls
     from stplm.report.summary import write_summary
     from stplm.report.tables import write_tables
     from stplm.report.tissue import plot_tissue
@@ -45,7 +46,7 @@ def run_demo(
     labels = stplm.seed_labels(table)
     classifier = stplm.fit_classifier(table, labels, seeded=True)
     stplm.predict(table, classifier)
-    tumour = int((table.obs[keys.TUMOUR] >= 0.5).sum())
+    tumour = int(tumour_calls(table)[0].sum())
     say(
         f"Seeded {labels.notna().sum()} labels of {labels.nunique()} classes from reference profiles and classified "
         f"every cell: {tumour:,} of {table.n_obs:,} called tumour."

@@ -54,7 +54,9 @@ _SYMBOL_COLUMNS = (
     "name",
 )
 _TYPE_COLUMNS = ("feature_types", "feature_type")
+_POSITION_ARRAYS = (keys.SPATIAL, "X_spatial")
 _POSITION_COLUMNS = (("x_centroid", "y_centroid"), ("cell_centroid_x", "cell_centroid_y"))
+_NO_POSITIONS = 'The cells have no positions (obsm["spatial"]): everything but the tissue view works.'
 _UNITS = {"um", "µm", "μm", "micron", "microns", "micrometer", "micrometre", "micrometers", "micrometres"}
 _LOOM_GENES = ("Gene", "var_names", "gene_name", "gene_names", "GeneName", "gene", "Accession")
 _LOOM_CELLS = ("CellID", "obs_names", keys.CELL_ID, "cell_names", "barcode")
@@ -155,6 +157,7 @@ def canonical_copy(table: AnnData, where: str | Path, source: dict[str, Any] | N
     var = var.loc[is_gene]
     symbols, gene_ids = _gene_names(var)
     ids, obs = _cells(table)
+    positions = _positions(table)
     plain_source = {"path": str(where), "kind": "anndata", **(source or {}), "counts_from": origin}
     result = build_table(
         counts,
@@ -162,10 +165,11 @@ def canonical_copy(table: AnnData, where: str | Path, source: dict[str, Any] | N
         symbols=symbols,
         gene_ids=gene_ids,
         source=plain_source,
-        positions=_positions(table),
+        positions=positions,
         obs=obs,
         var=var,
         controls=controls if controls.features else None,
+        warnings=[_NO_POSITIONS] if positions is None else None,
         unit_declared=str(table.uns.get("spatial_unit", "")).strip().lower() in _UNITS,
         where=where,
     )
@@ -254,8 +258,9 @@ def _decoded(value: object) -> str:
 
 
 def _positions(table: AnnData) -> NDArray[Any] | None:
-    if keys.SPATIAL in table.obsm:
-        return np.asarray(table.obsm[keys.SPATIAL])
+    for name in _POSITION_ARRAYS:
+        if name in table.obsm:
+            return np.asarray(table.obsm[name])
     for x, y in _POSITION_COLUMNS:
         if x in table.obs and y in table.obs:
             return np.asarray(table.obs[[x, y]], dtype=float)

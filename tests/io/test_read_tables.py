@@ -90,6 +90,21 @@ def test_positions_in_columns(tmp_path: Path) -> None:
     np.testing.assert_allclose(read(source, tmp_path / "a.h5ad").obsm["spatial"], xy)
 
 
+def test_positions_under_scanpys_name(tmp_path: Path) -> None:
+    source = small_table()
+    xy = source.obsm["X_spatial"] = source.obsm.pop("spatial")
+    np.testing.assert_allclose(read(source, tmp_path / "a.h5ad").obsm["spatial"], xy)
+
+
+def test_missing_positions_are_told(tmp_path: Path) -> None:
+    source = small_table()
+    with_positions = read(source, tmp_path / "a.h5ad").uns["stplm"]["qc"]["warnings"]
+    del source.obsm["spatial"]
+    without = read(source, tmp_path / "b.h5ad").uns["stplm"]["qc"]["warnings"]
+    assert not any("positions" in note for note in with_positions)
+    assert any("no positions" in note for note in without)
+
+
 @pytest.mark.parametrize("place", ["layers", "raw"])
 def test_counts_beside_a_normalised_matrix(tmp_path: Path, place: str) -> None:
     source = small_table()
