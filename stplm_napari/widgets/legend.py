@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from stplm_napari.widgets.common import Dock
 
 _KEY = 18
+_WIDEST = ("Labels", "9,999,999")
+"""The widest text of the column of own labels and of the column of called cells."""
 _SWATCH = 16
 
 
@@ -34,8 +36,10 @@ class Legend(QWidget):
         self.head = _header()
         self._layout.addWidget(self.head)
         self.rows: dict[str, ClassRow] = {}
+        self._theme = ""
         session = self._session
-        for signal in (session.section_opened, session.classes_changed, session.predicted):
+        theme = dock.workspace.viewer.events.theme
+        for signal in (session.section_opened, session.classes_changed, session.predicted, theme):
             dock.listen(signal, self.rebuild)
         for signal in (session.labels_changed, session.colouring_changed, session.active_class_changed):
             dock.listen(signal, self.refresh)
@@ -44,7 +48,8 @@ class Legend(QWidget):
     def rebuild(self) -> None:
         """Rows for the classes there are now."""
         classes = self._session.classes if self._session.is_open else ()
-        if [row.shown for row in self.rows.values()] != list(classes):
+        if [row.shown for row in self.rows.values()] != list(classes) or self._theme != self._dock.theme:
+            self._theme = self._dock.theme
             for row in self.rows.values():
                 self._layout.removeWidget(row)
                 row.deleteLater()
@@ -96,7 +101,7 @@ class ClassRow(QFrame):
         self.tumour.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.tumour.setFixedSize(14, 14)
         self.tumour.setToolTip("Counts as tumour in the tumour probability" if shown.tumour else "")
-        self.own, self.cells = _count(), _count()
+        self.own, self.cells = (_count(widest) for widest in _WIDEST)
         for part in (self.eye, self.swatch, self.key):
             row.addWidget(part)
         row.addWidget(self.name, 1)
@@ -147,6 +152,8 @@ class ClassRow(QFrame):
         menu = QMenu(self)
         menu.addAction("Edit…", self.edit)
         menu.addAction("Show only this class", self._show_only)
+        if session.colouring.hidden:
+            menu.addAction("Show all classes", partial(session.colour, hidden=frozenset()))
         faint = menu.addMenu("Opacity")
         for percent in (100, 75, 50, 25):
             faint.addAction(f"{percent} %", partial(self._set_opacity, percent / 100))
@@ -189,8 +196,9 @@ def _header() -> QWidget:
     row.setContentsMargins(5, 0, 7, 0)
     row.setSpacing(7)
     row.addWidget(text("Class", "hint", wrap=False), 1)
-    for words, tip in (("Labels", "Cells that you labelled"), ("Cells", "Cells that the model calls so")):
-        label = _count()
+    heads = (("Labels", "Cells that you labelled"), ("Cells", "Cells that the model calls so"))
+    for (words, tip), widest in zip(heads, _WIDEST, strict=True):
+        label = _count(widest)
         label.setText(words)
         label.setToolTip(tip)
         label.setProperty("kind", "hint")
@@ -198,10 +206,10 @@ def _header() -> QWidget:
     return made
 
 
-def _count() -> QLabel:
+def _count(widest: str) -> QLabel:
     label = text("", wrap=False)
     label.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-    label.setFixedWidth(label.fontMetrics().horizontalAdvance("9,999,999") + 4)
+    label.setFixedWidth(label.fontMetrics().horizontalAdvance(widest) + 10)
     return label
 
 

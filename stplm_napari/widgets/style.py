@@ -19,8 +19,11 @@ def style_sheet(theme: str) -> str:
 
     t = get_theme(theme)
     text, panel, edge, accent = (c.as_hex() for c in (t.text, t.foreground, t.secondary, t.current))
-    faint = "rgba(240,241,242,150)" if t.type == "dark" else "rgba(30,30,30,160)"
-    warn, bad = ("#E9B44C", "#E4572E") if t.type == "dark" else ("#8A5A00", "#B3261E")
+    dark = t.type == "dark"
+    faint = "rgba(240,241,242,150)" if dark else "rgba(30,30,30,160)"
+    on_accent = "white" if dark else text
+    hover = QColor(accent).lighter(118).name() if dark else QColor(accent).darker(106).name()
+    warn, bad = ("#E9B44C", "#E4572E") if dark else ("#8A5A00", "#B3261E")
     return f"""
     QLabel[kind="title"] {{ font-size: 15px; font-weight: 600; color: {text}; }}
     QLabel[kind="hint"] {{ color: {faint}; }}
@@ -29,13 +32,13 @@ def style_sheet(theme: str) -> str:
     QLabel[kind="warn"] {{ color: {warn}; }}
     QLabel[kind="bad"] {{ color: {text}; font-weight: 600; }}
     QPushButton[kind="primary"] {{
-        background-color: {accent}; color: white; font-weight: 600; border-radius: 4px; padding: 7px 14px; }}
-    QPushButton[kind="primary"]:hover {{ background-color: #5873DB; }}
+        background-color: {accent}; color: {on_accent}; font-weight: 600; border-radius: 4px; padding: 7px 14px; }}
+    QPushButton[kind="primary"]:hover {{ background-color: {hover}; }}
     QPushButton[kind="primary"]:disabled {{ background-color: {edge}; color: {faint}; }}
     QPushButton[kind="plain"] {{
         background-color: {panel}; color: {text}; border: 1px solid {edge}; border-radius: 4px; padding: 5px 10px; }}
     QPushButton[kind="plain"]:hover {{ border-color: {accent}; }}
-    QPushButton[kind="plain"]:checked {{ background-color: {accent}; color: white; border-color: {accent}; }}
+    QPushButton[kind="plain"]:checked {{ background-color: {accent}; color: {on_accent}; border-color: {accent}; }}
     QPushButton[kind="plain"]:disabled {{ color: {edge}; border-color: {panel}; }}
     QPushButton[kind="link"], QToolButton[kind="link"] {{
         background: transparent; color: {faint}; border: none; padding: 2px; text-align: left; }}
