@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from stplm.errors import StplmError
+from stplm.io.validate import reason
 from stplm.paths import resource
 from stplm.tokens.vocabulary import match_genes
 
@@ -48,7 +49,6 @@ def log_likelihood_ratios(counts: csr_matrix, log_ratio: NDArray[np.float64]) ->
     return np.asarray(counts @ log_ratio.T, dtype=np.float64)
 
 
-@lru_cache(maxsize=8)
 def load_profiles(profiles: str | Path = "breast") -> Profiles:
     """The shipped profiles by name, or a CSV file: first column the class, then a column a gene (symbol or Ensembl id),
     values ln(1 + counts per 10,000 counts).
@@ -58,7 +58,21 @@ def load_profiles(profiles: str | Path = "breast") -> Profiles:
     path = Path(profiles) if str(profiles).endswith(".csv") else resource("profiles") / f"{profiles}.csv"
     if not path.is_file():
         raise StplmError("There are no such reference profiles.", where=path, expected="'breast', or a CSV file")
-    frame = pd.read_csv(path, index_col=0)
+    # A table that was edited meanwhile is read again.
+    return _read_profiles(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _read_profiles(path: Path, changed_ns: int) -> Profiles:
+    try:
+        frame = pd.read_csv(path, index_col=0, encoding="utf-8-sig")
+    except (OSError, ValueError) as error:  # pandas' own errors and wrong encodings are ValueErrors
+        raise StplmError(
+            "The reference profiles cannot be read.",
+            where=path,
+            found=reason(error),
+            expected="a CSV file: a row a class, a column a gene",
+        ) from error
     try:
         values = np.expm1(frame.to_numpy(dtype=np.float64))
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,25 @@ def test_ones_own_table(tmp_path: Path) -> None:
     frame = pd.read_csv(resource("profiles/breast.csv"), index_col=0).iloc[:3]
     frame.to_csv(tmp_path / "mine.csv")
     assert load_profiles(tmp_path / "mine.csv").classes == tuple(frame.index)
+
+
+def test_an_edited_table_is_read_again(tmp_path: Path) -> None:
+    frame = pd.read_csv(resource("profiles/breast.csv"), index_col=0)
+    path = tmp_path / "mine.csv"
+    frame.iloc[:3].to_csv(path)
+    assert len(load_profiles(path).classes) == 3
+    frame.iloc[:4].to_csv(path)
+    os.utime(path, ns=(1, 1))
+    assert len(load_profiles(path).classes) == 4
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00\x01" * 10, b"a,b\n1,2,3\n1,2,3,4,5\n"])
+def test_files_that_are_no_csv(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_bytes(content)
+    with pytest.raises(StplmError, match="cannot be read") as caught:
+        load_profiles(path)
+    assert caught.value.where == str(path)
 
 
 @pytest.mark.parametrize("wrong", ["missing", "text", "one class", "negative", "few genes", "foreign genes"])
