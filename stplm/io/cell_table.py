@@ -117,6 +117,7 @@ def build_table(
     warnings: list[str] | None = None,
     unit_declared: bool = False,
     where: str | Path = "",
+    genes_where: str | Path | None = None,
 ) -> AnnData:
     """A canonical cell table from its parts.
 
@@ -140,6 +141,8 @@ def build_table(
         The source says that positions are µm: only their shape and finiteness are checked.
     where
         The file, for error messages.
+    genes_where
+        The file that names the genes, where it is another one.
 
     Raises
     ------
@@ -150,7 +153,7 @@ def build_table(
 
     notes = list(warnings or [])
     ids = check_cell_ids(cell_ids, where)
-    genes = identify_genes(symbols, gene_ids, where)
+    genes = identify_genes(symbols, gene_ids, genes_where or where)
     notes += genes.warnings
     obs = pd.DataFrame(index=pd.Index(ids)) if obs is None else obs.set_axis(pd.Index(ids), axis=0)
     obs = _plain_columns(obs.drop(columns=[c for c in _OWN_COLUMNS if c in obs]))

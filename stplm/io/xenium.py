@@ -121,7 +121,7 @@ def _open_bundle(folder: Path) -> _Bundle:
         note = f"{EXPERIMENT} is missing: the pixel size is taken to be {PIXEL_SIZE} µm."
         return _Bundle(folder, PIXEL_SIZE, {**source, "pixel_size": PIXEL_SIZE}, False, [note])
     try:
-        specs = json.loads(path.read_text(encoding="utf-8"))
+        specs = json.loads(path.read_text(encoding="utf-8-sig"))
         pixel_size = float(specs.get("pixel_size", PIXEL_SIZE))
     except (ValueError, TypeError, AttributeError) as error:
         raise SectionError(
@@ -164,6 +164,7 @@ def _cells_table(bundle: _Bundle, matrix: FeatureMatrix) -> AnnData:
         # Where they lie on the image says more than their distances, see _check_positions.
         unit_declared=True,
         where=path,
+        genes_where=bundle.folder / MATRIX,
     )
 
 

@@ -189,6 +189,18 @@ def test_mouse_genes_of_a_xenograft_are_not_taken_for_human(tmp_path: Path) -> N
     assert list(table.var["ensembl_id"]) == [*IDS[:5], ""]
 
 
+def test_a_mouse_bundle_is_refused_with_the_file_that_names_its_genes(bundle: Path) -> None:
+    path = bundle / "cell_feature_matrix.h5"
+    with h5py.File(path, "r+") as file:
+        features = file["matrix/features"]
+        n = len(features["id"])
+        features["id"][...] = np.array([f"ENSMUSG{i:08d}" for i in range(n)], dtype="S")
+        features["name"][...] = np.array([f"Gm{i}" for i in range(n)], dtype="S")
+    with pytest.raises(GeneError, match="mouse") as caught:
+        stplm.read_section(bundle)
+    assert caught.value.where == str(path)
+
+
 def test_unknown_genes_are_an_error_and_few_known_ones_a_warning(tmp_path: Path) -> None:
     nonsense = [f"XQ{i}Z" for i in range(6)]
     with pytest.raises(GeneError, match="XQ0Z"):

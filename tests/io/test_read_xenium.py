@@ -360,6 +360,12 @@ def test_truncated_files_are_named(bundle: Path, name: str) -> None:
     assert error.value.mend
 
 
+def test_an_experiment_file_that_an_editor_saved(bundle: Path) -> None:
+    path = bundle / "experiment.xenium"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert stplm.cell_table(stplm.read_section(bundle)).uns["stplm"]["source"]["pixel_size"] == 0.2125
+
+
 def test_truncated_outlines_and_csv_are_named(bundle: Path) -> None:
     truncate(bundle / "cell_boundaries.parquet")
     with pytest.raises(stplm.errors.SectionError, match=r"cell_boundaries\.parquet"):
