@@ -121,7 +121,7 @@ def play(stage: Stage, scratch: Path) -> None:
     stage.dock("Section")
     stage.save("01-start")
     stage.viewer.open_sample("stplm-napari", "breast_tumour_section")
-    stage.until(lambda: session.is_open)
+    stage.until(lambda: session.is_open and not workspace.drawing.is_busy)
     stage.save("02-section")
     stage.dock("Embed").run.click()
     stage.wait(700)
@@ -140,7 +140,6 @@ def play(stage: Stage, scratch: Path) -> None:
     classify.source.value = "profiles"
     classify.run.click()
     stage.settle()
-    session.colour(unsure_below=0.6)
     stage.save("06-classify")
     session.colour(by="tumour")
     stage.save("07-tumour")
@@ -148,7 +147,7 @@ def play(stage: Stage, scratch: Path) -> None:
     export.path.value = scratch / "breast_tumour_section.h5ad"
     export.run.click()
     stage.until(lambda: not workspace.exporting.is_busy)
-    session.colour(by="class", unsure_below=0.0)
+    session.colour(by="class")
     stage.save("08-export")
     export.run.click()
     stage.dock("Embed")

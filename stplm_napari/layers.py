@@ -95,7 +95,7 @@ class SectionLayers:
         for layer in layers:
             viewer.add_layer(layer)
             # napari's help names the keys of its paint modes, which choose our classes here.
-            layer.help = ""
+            layer.help = viewer.help = ""
         if first:
             _scale_bar(viewer).visible = True
             viewer.reset_view()

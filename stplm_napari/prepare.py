@@ -124,6 +124,7 @@ def prepare_images(section: SpatialData) -> list[Channel]:
     for i, channel in enumerate(names):
         planes = image_levels(_enough_levels([level[i] for level in levels_of(images[name])]), store)
         channels.append(Channel(channel, planes, placement, _contrast(planes), name))
+    _warm_up_image()
     return sorted(channels, key=lambda c: not c.name.lower().startswith(_DAPI))
 
 
@@ -215,6 +216,13 @@ def _outlines(section: SpatialData, table: AnnData) -> NDArray[np.object_] | Non
         return None
     outlines[points] = shapely.buffer(outlines[points], MAX_RADIUS_UM / 2)
     return outlines
+
+
+def _warm_up_image() -> None:
+    """napari reads its table of units at the first layer that has one: here, not while the window waits."""
+    from napari.layers import Image
+
+    Image(np.zeros((2, 2), np.uint8), units=("um", "um"))
 
 
 def _enough_levels(planes: list[Any]) -> list[Any]:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from stplm_napari.widgets.common import Dock
 
 _KEY = 18
-_WIDEST = ("Labels", "9,999,999")
-"""The widest text of the column of own labels and of the column of called cells."""
 _SWATCH = 16
 
 
@@ -33,7 +31,7 @@ class Legend(QWidget):
         self._layout = QVBoxLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.setSpacing(1)
-        self.head = _header()
+        self.head, self._heads = _header()
         self._layout.addWidget(self.head)
         self.rows: dict[str, ClassRow] = {}
         self._theme = ""
@@ -66,6 +64,15 @@ class Legend(QWidget):
         own, predicted = session.annotations.counts(), session.predicted_counts()
         for name, row in self.rows.items():
             row.refresh(own.get(name, 0), predicted.get(name) if session.is_predicted else None)
+        self._align(f"{session.table.n_obs:,}")
+
+    def _align(self, widest: str) -> None:
+        """Columns as wide as the largest number that may stand in them."""
+        metrics = self.fontMetrics()
+        for i, head in enumerate(self._heads):
+            width = max(map(metrics.horizontalAdvance, (head.text(), widest if i else "9,999"))) + 8
+            for label in (head, *((row.own, row.cells)[i] for row in self.rows.values())):
+                label.setFixedWidth(width)
 
 
 class ClassRow(QFrame):
@@ -100,8 +107,9 @@ class ClassRow(QFrame):
         self.tumour = text("T" if shown.tumour else "", "tumour" if shown.tumour else "nokey", wrap=False)
         self.tumour.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.tumour.setFixedSize(14, 14)
+        self.tumour.setVisible(shown.tumour)
         self.tumour.setToolTip("Counts as tumour in the tumour probability" if shown.tumour else "")
-        self.own, self.cells = (_count(widest) for widest in _WIDEST)
+        self.own, self.cells = _count(), _count()
         for part in (self.eye, self.swatch, self.key):
             row.addWidget(part)
         row.addWidget(self.name, 1)
@@ -190,26 +198,26 @@ class ClassRow(QFrame):
             self._session.failed.emit(error)
 
 
-def _header() -> QWidget:
+def _header() -> tuple[QWidget, list[QLabel]]:
+    """The line above the rows, and the names of its two columns of numbers."""
     made = QWidget()
     row = QHBoxLayout(made)
     row.setContentsMargins(5, 0, 7, 0)
     row.setSpacing(7)
     row.addWidget(text("Class", "hint", wrap=False), 1)
-    heads = (("Labels", "Cells that you labelled"), ("Cells", "Cells that the model calls so"))
-    for (words, tip), widest in zip(heads, _WIDEST, strict=True):
-        label = _count(widest)
-        label.setText(words)
+    heads, columns = (("Labels", "Cells that you labelled"), ("Cells", "Cells that the model calls so")), []
+    for words, tip in heads:
+        label = _count(words)
         label.setToolTip(tip)
         label.setProperty("kind", "hint")
         row.addWidget(label)
-    return made
+        columns.append(label)
+    return made, columns
 
 
-def _count(widest: str) -> QLabel:
-    label = text("", wrap=False)
+def _count(words: str = "") -> QLabel:
+    label = text(words, wrap=False)
     label.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-    label.setFixedWidth(label.fontMetrics().horizontalAdvance(widest) + 10)
     return label
 
 
