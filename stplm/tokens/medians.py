@@ -181,11 +181,11 @@ def _checked(medians: pd.Series, where: str | Path) -> pd.Series:
 
 
 def _middle(histogram: np.ndarray) -> float:
-    """Median share: the middle of its bin, or between the bins of the two middle values (both in ln)."""
+    """Median share: the middle (in ln) of its bin, or the mean of the two middle values' bins."""
     cumulative = np.cumsum(histogram)
     total = int(cumulative[-1])
-    low, high = np.searchsorted(cumulative, [(total - 1) // 2 + 1, total // 2 + 1])
-    return float(_LOWEST * np.exp((0.5 * (low + high) + 0.5) * _STEP))
+    two = np.searchsorted(cumulative, [(total - 1) // 2 + 1, total // 2 + 1])
+    return float(_LOWEST * np.exp((two + 0.5) * _STEP).mean())
 
 
 @numba.njit(cache=True)

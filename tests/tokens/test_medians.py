@@ -48,6 +48,13 @@ def test_medians_are_of_nonzero_values_after_size_normalisation() -> None:
     assert computed["n_cells"].sum() == (nonzero > 0).sum()
 
 
+def test_two_values_far_apart_have_the_plain_median() -> None:
+    counts = np.array([[1, 99], [60, 40]])
+    two = ad.AnnData(sparse.csr_matrix(counts, dtype=np.int32), var=pd.DataFrame(index=GENES[:2]))
+    computed = compute_medians([two])["median"]
+    np.testing.assert_allclose(computed[GENES[:2]], [(100 + 6000) / 2, (9900 + 4000) / 2], rtol=0.002)
+
+
 def test_order_storage_and_grouping_of_sections_do_not_matter() -> None:
     one, two = table(0), table(1)
     dense = ad.AnnData(two.X.toarray(), var=two.var)
