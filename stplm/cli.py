@@ -202,6 +202,10 @@ def _run_embedding(table: AnnData, arguments: argparse.Namespace) -> None:
 
     unit = "steps and cells" if arguments.adapt else "cells"
     stplm.embed(table, arguments.model, adapt=arguments.adapt, device=arguments.device, progress=_bar(unit))
+    about = table.uns[keys.UNS][keys.UNS_EMBEDDING]
+    known, total = about["genes_known"], about["genes_total"]
+    advice = " Few of them: --adapt learns the others from this section." if known < total / 2 else ""
+    _say(f"Embedded {table.n_obs:,} cells with {about['model']}, which knows {known} of {total} genes.{advice}")
 
 
 def _classify(arguments: argparse.Namespace) -> None:

@@ -16,13 +16,14 @@ from stplm.palette import is_tumour_name
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from spatialdata import SpatialData
 
 _CALL = 0.5
 """A cell whose tumour probability is at least this is called tumour."""
 
 
 def evaluate(
-    table: AnnData,
+    table: AnnData | SpatialData,
     truth: str | pd.Series = "cell_type",
     *,
     cells: npt.ArrayLike | None = None,
@@ -66,6 +67,9 @@ def evaluate(
         Nothing is predicted, there is no such column, cell or tumour class, no cell has a truth, or truth and
         prediction share no class name.
     """
+    from stplm.io.groups import as_table
+
+    table = as_table(table)
     if keys.CLASS not in table.obs:
         raise LabelError("No class has been predicted yet.", mend="Run stplm.predict (the Classify dock) first.")
     known = _truth(table, truth)

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
+    from spatialdata import SpatialData
 
 DEFAULT_STEPS = 600
 
 
 def adapt(
-    table: AnnData,
+    table: AnnData | SpatialData,
     model: str | Path | Model = DEFAULT,
     *,
     steps: int = DEFAULT_STEPS,
@@ -38,11 +39,13 @@ def adapt(
     """
     import torch
 
+    from stplm.io.groups import as_table
     from stplm.tasks.cells import prepare_cells, table_genes
     from stplm.tasks.device import choose_device
     from stplm.tasks.pretrain import versions
     from stplm.tasks.training import TrainingConfig, set_gene_statistics, train_self_supervised
 
+    table = as_table(table)
     base = load_model(model)
     encoder = copy.deepcopy(base.encoder)
     n_before = len(encoder.genes)

@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 
 from stplm import keys
 from stplm.errors import LabelError, ModelError
+from stplm.io.groups import as_table
 from stplm.palette import is_tumour_name
 from stplm.tasks.classifier import Classifier
 from stplm.tasks.features import Features, cell_features, column_scale
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from spatialdata import SpatialData
 
 _SHIFT_CELLS = 20_000
 _CALIBRATION_CELLS = 1_500
@@ -38,7 +40,7 @@ _TRUSTED, _DISTRUSTED = 0.88, 0.65
 
 
 def fit_classifier(
-    table: AnnData,
+    table: AnnData | SpatialData,
     labels: pd.Series | Mapping[str, object] | str | Sequence[object],
     *,
     tumour_classes: Sequence[str] | None = None,
@@ -50,7 +52,8 @@ def fit_classifier(
     Parameters
     ----------
     table
-        An embedded cell table (:func:`stplm.embed`). Its unlabelled cells are used too, for the classes' shares.
+        An embedded section or cell table (:func:`stplm.embed`). Its unlabelled cells are used too, for the classes'
+        shares.
     labels
         Class names by cell id, a Series or a dict (NaN or None = unlabelled; cells may be left out), the name of an obs
         column, or one value a cell.
@@ -73,6 +76,7 @@ def fit_classifier(
     ModelError
         When the table is not embedded.
     """
+    table = as_table(table)
     names = _label_names(table, labels)
     labelled = np.flatnonzero([n is not None for n in names])
     found, codes = np.unique(np.array([names[i] for i in labelled], dtype=str), return_inverse=True)
@@ -120,18 +124,20 @@ def fit_classifier(
     return classifier
 
 
-def predict(table: AnnData, classifier: Classifier) -> AnnData:
-    """Class, calibrated confidence and tumour probability of every cell, written into ``table``.
+def predict(table: AnnData | SpatialData, classifier: Classifier) -> AnnData:
+    """Class, calibrated confidence and tumour probability of every cell, written into the cell table.
 
-    Writes ``obs["stplm_class"]`` (categorical; missing for cells without counts), ``obs["stplm_confidence"]`` and
-    ``obs["stplm_tumour"]`` (float32), ``obsm["stplm_proba"]`` (n_cells, n_classes) float32 and
-    ``uns["stplm"]["prediction"]``. A cell's result depends on that cell and the classifier only.
+    Writes ``obs["stplm_class"]`` (categorical) and ``obs["stplm_tumour"]`` (float32), both missing for cells
+    without counts, ``obs["stplm_confidence"]`` (float32; 0 for those), ``obsm["stplm_proba"]`` (n_cells, n_classes)
+    float32 and ``uns["stplm"]["prediction"]``. A cell's result depends on that cell and the classifier only. Returns
+    the cell table.
 
     Raises
     ------
     ModelError
         When the table is not embedded, or with another model than the classifier was fitted on.
     """
+    table = as_table(table)
     if (fitted := classifier.info.get("embedding")) and fitted != _embedding_checksum(table):
         raise ModelError(
             "The cells were embedded with another model than the classifier was fitted on.",
@@ -149,7 +155,8 @@ def predict(table: AnnData, classifier: Classifier) -> AnnData:
     is_tumour = np.isin(classifier.classes, classifier.tumour_classes)
     table.obs[keys.CLASS] = pd.Categorical.from_codes(codes, pd.Index(classifier.classes))
     table.obs[keys.CONFIDENCE] = confidence.astype(np.float32)
-    table.obs[keys.TUMOUR] = proba[:, is_tumour].sum(1).astype(np.float32)
+    # Without counts there is no evidence: a share of the section must not pass for a call.
+    table.obs[keys.TUMOUR] = np.where(empty, np.float32(np.nan), proba[:, is_tumour].sum(1)).astype(np.float32)
     table.obsm[keys.PROBA] = proba
     notes = table.uns.setdefault(keys.UNS, {})
     notes[keys.UNS_PREDICTION] = {

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anndata import AnnData
+    from spatialdata import SpatialData
 
     from stplm.nn.tissue import TissueEncoder
     from stplm.tasks.cells import Cells
@@ -23,7 +24,7 @@ _CHUNK = 8192
 
 
 def embed(
-    table: AnnData,
+    table: AnnData | SpatialData,
     model: str | Path | Model = DEFAULT,
     *,
     adapt: bool = False,
@@ -37,7 +38,7 @@ def embed(
     Parameters
     ----------
     table
-        A cell table (:func:`stplm.cell_table`), or any AnnData with integer counts; positions in µm in
+        A section or its cell table (:func:`stplm.cell_table`), or any AnnData with integer counts; positions in µm in
         ``obsm["spatial"]`` (without them the tissue part of the vectors is zero).
     model
         A bundled model's name, a model folder, or a loaded model.
@@ -52,7 +53,7 @@ def embed(
 
     Returns
     -------
-    ``table``, with ``obsm["X_stplm"]`` (n_cells, dim) float32 (own part first, then tissue part),
+    The cell table, with ``obsm["X_stplm"]`` (n_cells, dim) float32 (own part first, then tissue part),
     ``obs["stplm_cluster"]`` (categorical) and ``uns["stplm"]["embedding"]``.
     A cell's vector is a function of the tissue, never of a batch. Nothing is written when the job is cancelled.
 
@@ -65,12 +66,14 @@ def embed(
     Cancelled
         When ``progress`` raises it.
     """
+    from stplm.io.groups import as_table
     from stplm.tasks.adapt import DEFAULT_STEPS
     from stplm.tasks.adapt import adapt as adapt_model
     from stplm.tasks.cells import prepare_cells
     from stplm.tasks.device import choose_device
     from stplm.tasks.pretrain import versions
 
+    table = as_table(table)
     loaded = load_model(model)
     n_cells, done_before = table.n_obs, 0
     if adapt:

@@ -15,6 +15,7 @@ from stplm.tasks.profiles import MIN_GENES, load_profiles, log_likelihood_ratios
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from spatialdata import SpatialData
 
 MIN_SEED_COUNTS = 40
 """A cell under this many counts is never a seed."""
@@ -28,7 +29,9 @@ _FEWEST_CLEAR = 3
 """Fewer clear cells of a class may be chance."""
 
 
-def seed_labels(table: AnnData, profiles: str | Path = "breast", *, per_class: int = 20, seed: int = 0) -> pd.Series:
+def seed_labels(
+    table: AnnData | SpatialData, profiles: str | Path = "breast", *, per_class: int = 20, seed: int = 0
+) -> pd.Series:
     """Label the cells that fit one reference profile far better than all others.
 
     A start where nobody has labelled yet, not a truth: say so wherever the result is shown.
@@ -36,7 +39,7 @@ def seed_labels(table: AnnData, profiles: str | Path = "breast", *, per_class: i
     Parameters
     ----------
     table
-        A cell table.
+        A section or its cell table.
     profiles
         Name of shipped profiles, or a CSV file (:func:`stplm.tasks.profiles.load_profiles`).
     per_class
@@ -53,8 +56,10 @@ def seed_labels(table: AnnData, profiles: str | Path = "breast", *, per_class: i
     LabelError
         When fewer than half of the profiles' classes have clear cells: the tissue is another, or the cells are faint.
     """
+    from stplm.io.groups import as_table
     from stplm.tasks.cells import table_genes
 
+    table = as_table(table)
     reference = load_profiles(profiles)
     columns, log_ratio = reference.restrict(table_genes(table))
     if len(columns) == 0:

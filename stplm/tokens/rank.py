@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from anndata import AnnData
+    from spatialdata import SpatialData
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ token dictionary comes with the checkpoint: pass it as ``vocabulary`` where it i
 
 
 def rank_encode(
-    table: AnnData,
+    table: AnnData | SpatialData,
     *,
     medians: str | Path | Mapping[str, float] | pd.Series | None = None,
     mode: str = "stplm",
@@ -113,6 +114,9 @@ def rank_encode(
     SectionError
         Counts are not whole numbers; neighbours are asked for and positions or graph are missing or do not fit.
     """
+    from stplm.io.groups import as_table
+
+    table = as_table(table)
     preset = _mode(mode)
     words = vocabulary or load_vocabulary(preset.vocabulary)
     specials = _specials(words, preset.cls if cls is None else cls, preset.eos if eos is None else eos)

@@ -178,6 +178,7 @@ def test_cells_without_counts_have_no_class(embedded: AnnData, seeds: pd.Series)
     stplm.predict(embedded, stplm.fit_classifier(embedded, seeds))
     assert embedded.obs[keys.CLASS].iloc[empty].isna().all()
     assert (embedded.obs[keys.CONFIDENCE].iloc[empty] == 0).all()
+    assert embedded.obs[keys.TUMOUR].iloc[empty].isna().all()
     assert embedded.obs[keys.CLASS].notna().sum() == 1135 - 5
     np.testing.assert_allclose(embedded.obsm[keys.PROBA].sum(1), 1, atol=1e-5)
 
@@ -249,3 +250,12 @@ def test_a_class_may_have_any_name(embedded: AnnData, seeds: pd.Series, tmp_path
         assert list(note["classes"]) == classes
         of_each = [sum(names.get(seed) == name for seed in seeds.dropna()) for name in classes]
         assert list(note["labels_by_class"]) == of_each
+
+
+def test_a_section_does_as_well_as_its_table(demo_path: Path) -> None:
+    section = stplm.read_section(demo_path, images=False, labels=False)
+    stplm.embed(section, clusters=0)
+    labels = stplm.seed_labels(section)
+    table = stplm.predict(section, stplm.fit_classifier(section, labels, seeded=True))
+    assert table is stplm.cell_table(section)
+    assert keys.CLASS in table.obs
