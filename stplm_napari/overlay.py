@@ -278,11 +278,6 @@ class CellOverlay:
         self._look.ring = None
         self._apply(np.zeros(len(self.values), np.uint8), np.zeros((0, 4), np.float32))
 
-    def set_outline(self, width: int) -> None:
-        """0 fills the cells, n draws outlines n pixels wide."""
-        self._look.outline = self.outline = int(width)
-        self._redraw(self._palette)
-
     def rgba(self) -> NDArray[np.float32]:
         """(n_cells, 4) colours as drawn (without the layer's opacity), so that plots show the very same ones."""
         return self._palette[self._look.lut[self.values]]

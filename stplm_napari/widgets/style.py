@@ -89,11 +89,6 @@ def button(words: str, on_click: Callable[[], Any], kind: str = "plain", *, tip:
     return made
 
 
-def set_kind(widget: QWidget, kind: str) -> None:
-    """Change the kind of a label or button that is shown already."""
-    set_property(widget, "kind", kind)
-
-
 def set_property(widget: QWidget, name: str, value: str) -> None:
     """Change a property that the style sheet looks at."""
     if widget.property(name) != value:
