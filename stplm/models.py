@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,6 +161,11 @@ def _check_format(folder: Path, version: object, preset: object) -> None:
             expected=f"format {FORMAT}, preset one of {', '.join(PRESETS)}",
             mend="Update stplm-napari.",
         )
+
+
+def versions() -> dict[str, str]:
+    """Versions that a result depends on, for its provenance."""
+    return {"stplm": version("stplm-napari"), "torch": version("torch"), "python": platform.python_version()}
 
 
 def _find(model: str | Path) -> Path:

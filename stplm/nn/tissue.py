@@ -120,11 +120,12 @@ class TissueEncoder(nn.Module):
         vectors: Tensor = self.tissue_out(self.tissue_blocks(self.tissue_in(tokens)))
         return vectors
 
-    def mean_of_neighbours(self, own: Tensor, neighbours: Tensor, weights: Tensor) -> Tensor:
-        """Weighted mean of the neighbours' normed vectors: ``neighbours`` (n, k) rows of ``own``, ``weights`` (n, k)
-        that are zero where there is no neighbour. A cell with none gets zeros."""
+    @staticmethod
+    def mean_of_neighbours(normed: Tensor, neighbours: Tensor, weights: Tensor) -> Tensor:
+        """Weighted mean of the neighbours' vectors: ``neighbours`` (n, k) rows of ``normed``, the own vectors after
+        ``own_norm``; ``weights`` (n, k), zero where there is no neighbour. A cell with none gets zeros."""
         # Indexing would add up the gradients of shared neighbours in the order that threads come by; this does not.
-        near = nn.functional.embedding(neighbours, self.own_norm(own))
+        near = nn.functional.embedding(neighbours, normed)
         return torch.einsum("nk,nkd->nd", weights, near)
 
     def decode(self, own: Tensor, rows: Tensor, tissue: Tensor | None = None) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
-from stplm.models import DEFAULT, Model, load_model
+from stplm.models import DEFAULT, Model, load_model, versions
 from stplm.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ def adapt(
     from stplm.io.groups import as_table
     from stplm.tasks.cells import prepare_cells, table_genes
     from stplm.tasks.device import choose_device
-    from stplm.tasks.pretrain import versions
     from stplm.tasks.training import TrainingConfig, set_gene_statistics, train_self_supervised
 
     table = as_table(table)

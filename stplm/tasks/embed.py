@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stplm import keys
-from stplm.models import DEFAULT, Model, load_model
+from stplm.models import DEFAULT, Model, load_model, versions
 from stplm.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -71,7 +71,6 @@ def embed(
     from stplm.tasks.adapt import adapt as adapt_model
     from stplm.tasks.cells import prepare_cells
     from stplm.tasks.device import choose_device
-    from stplm.tasks.pretrain import versions
 
     table = as_table(table)
     loaded = load_model(model)
@@ -150,11 +149,12 @@ def _encode_tiles(
     assert cells.neighbours is not None
     assert cells.weights is not None
     config, n, done = encoder.config, len(cells), 0
+    normed = encoder.own_norm(own)
     for tile in iter_tiles(cells.xy, config.tile_size, config.halo):
         neighbours = torch.as_tensor(cells.neighbours[tile.cells].astype(np.int64), device=own.device)
         weights = torch.as_tensor(cells.weights[tile.cells], device=own.device)
         place = torch.as_tensor(cells.xy[tile.cells] - tile.centre, dtype=torch.float32, device=own.device)
-        mean = torch.einsum("nk,nkd->nd", weights, encoder.own_norm(own[neighbours]))
+        mean = encoder.mean_of_neighbours(normed, neighbours, weights)
         tissue = encoder.encode_tissue(own[torch.as_tensor(tile.cells, device=own.device)], mean, place)
         vectors[tile.cells[: tile.n_own], config.own_dim :] = tissue[: tile.n_own].cpu().numpy()
         done += tile.n_own

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stplm.models import Model
+from stplm.models import Model, versions
 from stplm.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -76,8 +74,3 @@ def _read(path: str | Path) -> AnnData:
     from stplm.io.read import read_section
 
     return cell_table(read_section(path, images=False, labels=False))
-
-
-def versions() -> dict[str, str]:
-    """Versions that a result depends on."""
-    return {"stplm": version("stplm-napari"), "torch": version("torch"), "python": platform.python_version()}

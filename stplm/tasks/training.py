@@ -163,7 +163,7 @@ def _tissue_loss(
     own = encoder.encode_own(seen.masked_fill(hidden, 0.0), rows)
     neighbours, weights = _within(cells, patch)
     mean = encoder.mean_of_neighbours(
-        own, torch.as_tensor(neighbours, device=device), torch.as_tensor(weights, device=device)
+        encoder.own_norm(own), torch.as_tensor(neighbours, device=device), torch.as_tensor(weights, device=device)
     )
     place = torch.as_tensor(_turned(cells.xy[patch], random), dtype=torch.float32, device=device)
     tissue = encoder.encode_tissue(own, mean, place)
