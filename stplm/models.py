@@ -18,10 +18,14 @@ from stplm.io.staged import restore_interrupted, staged_folder
 from stplm.paths import resource
 
 if TYPE_CHECKING:
-    from stplm.nn.tissue import TissueEncoder
+    from stplm.nn.encoder import Encoder
 
 FORMAT = 1
-PRESETS = ("tissue",)
+_ENCODERS = {
+    "tissue": ("stplm.nn.tissue", "TissueEncoder", "TissueConfig"),
+}
+"""Of each preset: the module, the encoder's class and its config's."""
+PRESETS = tuple(_ENCODERS)
 DEFAULT = "default"
 _BUNDLED_DEFAULT = "tissue-breast"
 _FILES = ("config.json", "model.safetensors", "vocabulary.json", "provenance.json")
@@ -34,7 +38,7 @@ class Model:
     ``checksum`` is the SHA-256 of the weights as saved ("" for a model not saved yet).
     """
 
-    encoder: TissueEncoder
+    encoder: Encoder
     name: str
     provenance: dict[str, Any] = field(default_factory=dict)
     checksum: str = ""
@@ -148,7 +152,7 @@ def load_model(model: str | Path | Model = DEFAULT) -> Model:
             expected=expected[:12],
             mend="Copy or download the model folder again.",
         )
-    encoder = _encoder(folder, genes, sizes)
+    encoder = _load_encoder(folder, config["preset"], genes, sizes)
     return Model(encoder, str(config.get("name", folder.name)), provenance, checksum, config["preset"])
 
 
@@ -184,14 +188,28 @@ def _find(model: str | Path) -> Path:
     )
 
 
-def _encoder(folder: Path, genes: list[str], config: dict[str, Any]) -> TissueEncoder:
+def build_encoder(preset: str, genes: list[str], config: dict[str, Any] | None = None) -> Encoder:
+    """A new encoder of a preset, with torch's current random state. ``config``: sizes that differ from the preset's.
+
+    Raises TypeError or ValueError for sizes that the preset does not have or that do not fit together.
+    """
+    import importlib
+
+    module, encoder_class, config_class = _ENCODERS[preset]
+    code = importlib.import_module(module)
+    encoder: Encoder = getattr(code, encoder_class)(genes, getattr(code, config_class)(**(config or {})))
+    return encoder
+
+
+def _load_encoder(folder: Path, preset: str, genes: list[str], config: dict[str, Any]) -> Encoder:
+    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    from stplm.nn.tissue import TissueConfig, TissueEncoder
-
     try:
-        encoder = TissueEncoder(genes, TissueConfig(**config))
+        # The weights drawn here are overwritten; the caller's own random numbers stay as they were.
+        with torch.random.fork_rng(devices=[]):
+            encoder = build_encoder(preset, genes, config)
         encoder.load_state_dict(load_file(str(folder / "model.safetensors")))
     except (TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError("The weights do not fit the model's config.", where=folder, found=str(error)) from error

@@ -17,8 +17,9 @@ from stplm.tokens.vocabulary import gene_ids
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from torch import device
 
-    from stplm.nn.tissue import TissueConfig
+    from stplm.nn.encoder import EncoderConfig, Surroundings
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Cells:
     neighbours, weights
         int32 and float32 (n_cells, k): nearest cells and their weights, which add up to 1; both 0 where there is none.
         None without positions.
+    distances
+        float32 (n_cells, k) in µm; 0 where there is no neighbour.
     """
 
     counts: csr_matrix
@@ -43,6 +46,7 @@ class Cells:
     xy: NDArray[np.float64] | None
     neighbours: NDArray[np.int32] | None
     weights: NDArray[np.float32] | None
+    distances: NDArray[np.float32] | None
 
     def __len__(self) -> int:
         return int(self.counts.shape[0])
@@ -61,7 +65,7 @@ def table_genes(table: AnnData) -> NDArray[np.str_]:
     return np.where(once, ids, "")
 
 
-def prepare_cells(table: AnnData, genes: list[str], config: TissueConfig) -> Cells:
+def prepare_cells(table: AnnData, genes: list[str], config: EncoderConfig) -> Cells:
     """Match a table's genes with the model's ``genes`` and find each cell's neighbours.
 
     Raises GeneError when no gene matches, SectionError when there is no cell or the counts are not integers.
@@ -82,20 +86,65 @@ def prepare_cells(table: AnnData, genes: list[str], config: TissueConfig) -> Cel
     if len(known) < counts.shape[1]:
         counts = counts[:, known]
     if keys.SPATIAL not in table.obsm:
-        return Cells(counts, rows[known], None, None, None)
+        return Cells(counts, rows[known], None, None, None, None)
     xy = np.asarray(table.obsm[keys.SPATIAL], dtype=np.float64)[:, :2]
     return Cells(counts, rows[known], xy, *_neighbours(xy, config))
 
 
-def _neighbours(xy: NDArray[np.float64], config: TissueConfig) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Rectangular neighbour arrays (n, k), weighted by a Gaussian of the distance."""
+def _neighbours(
+    xy: NDArray[np.float64], config: EncoderConfig
+) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+    """Rectangular arrays (n, k): neighbours, their weights by a Gaussian of the distance, distances in µm."""
     graph = neighbour_graph(xy, k=config.neighbours, radius=config.neighbour_radius)
     degrees = np.diff(graph.indptr)
     column = np.arange(graph.n_edges) - np.repeat(graph.indptr[:-1], degrees)
     row = np.repeat(np.arange(len(xy)), degrees)
     neighbours = np.zeros((len(xy), config.neighbours), dtype=np.int32)
-    weights = np.zeros((len(xy), config.neighbours), dtype=np.float32)
+    weights, distances = np.zeros((2, len(xy), config.neighbours), dtype=np.float32)
     neighbours[row, column] = graph.indices
+    distances[row, column] = graph.distances
     weights[row, column] = np.exp(-0.5 * (graph.distances / config.neighbour_scale) ** 2)
     total = weights.sum(1, keepdims=True)
-    return neighbours, np.divide(weights, total, out=weights, where=total > 0)
+    return neighbours, np.divide(weights, total, out=weights, where=total > 0), distances
+
+
+def surroundings(cells: Cells, chosen: NDArray[np.int64], centre: NDArray[np.float64], on: device) -> Surroundings:
+    """What the encoder needs to place the ``chosen`` cells (t,) among all ``cells``; ``centre`` of their tile in µm."""
+    import torch
+
+    from stplm.nn.encoder import Surroundings
+
+    assert cells.xy is not None
+    assert cells.neighbours is not None
+    return Surroundings(
+        torch.as_tensor(chosen, device=on),
+        torch.as_tensor(cells.neighbours[chosen].astype(np.int64), device=on),
+        torch.as_tensor(cells.weights[chosen], device=on),
+        torch.as_tensor(cells.distances[chosen], device=on),
+        torch.as_tensor(cells.xy[chosen] - centre, dtype=torch.float32, device=on),
+    )
+
+
+def patch_surroundings(cells: Cells, patch: NDArray[np.int64], place: NDArray[np.float64], on: device) -> Surroundings:
+    """The same among the cells of a ``patch`` (t,) alone, renumbered: neighbours outside it are left out and the
+    weights of the others again add up to 1. ``place`` (t, 2) in µm is the caller's, who may have turned it."""
+    import torch
+
+    from stplm.nn.encoder import Surroundings
+
+    assert cells.neighbours is not None
+    assert cells.weights is not None
+    assert cells.distances is not None
+    row = np.full(len(cells), -1, dtype=np.int64)
+    row[patch] = np.arange(len(patch))
+    neighbours = row[cells.neighbours[patch]]
+    weights = np.where(neighbours >= 0, cells.weights[patch], np.float32(0))
+    total = weights.sum(1, keepdims=True)
+    weights = np.divide(weights, total, out=weights, where=total > 0)
+    return Surroundings(
+        torch.arange(len(patch), device=on),
+        torch.as_tensor(np.maximum(neighbours, 0), device=on),
+        torch.as_tensor(weights, device=on),
+        torch.as_tensor(np.where(weights > 0, cells.distances[patch], 0), dtype=torch.float32, device=on),
+        torch.as_tensor(place, dtype=torch.float32, device=on),
+    )

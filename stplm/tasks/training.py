@@ -24,7 +24,7 @@ from stplm.nn.losses import info_nce, negative_binomial_nll
 from stplm.nn.thinning import random_mask, split_counts
 from stplm.nn.tissue import TissueEncoder
 from stplm.progress import Progress, no_progress
-from stplm.tasks.cells import Cells
+from stplm.tasks.cells import Cells, patch_surroundings
 
 
 @dataclass(frozen=True)
@@ -161,29 +161,12 @@ def _tissue_loss(
     # Where a gene or a cell is hidden, all its counts are to be predicted; elsewhere the part that was split off.
     target = torch.where(hidden, counts, held_out)
     own = encoder.encode_own(seen.masked_fill(hidden, 0.0), rows)
-    neighbours, weights = _within(cells, patch)
-    mean = encoder.mean_of_neighbours(
-        encoder.own_norm(own), torch.as_tensor(neighbours, device=device), torch.as_tensor(weights, device=device)
-    )
-    place = torch.as_tensor(_turned(cells.xy[patch], random), dtype=torch.float32, device=device)
-    tissue = encoder.encode_tissue(own, mean, place)
+    around = patch_surroundings(cells, patch, _turned(cells.xy[patch], random), device)
     # A blanked cell has only the tissue's vector to go by: its own is that of an empty cell.
-    log_share = encoder.decode(own, rows, tissue)
+    log_share = encoder.decode(encoder.in_tissue(own, encoder.shared(own), around), rows)
     depth = target.sum(1, keepdim=True)
     expected = torch.softmax(log_share, dim=1) * depth
     return negative_binomial_nll(target, expected, encoder.gene_log_dispersion[rows])
-
-
-def _within(cells: Cells, patch: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Neighbour arrays of a patch, renumbered; without neighbours outside it, the weights again adding up to 1."""
-    assert cells.neighbours is not None
-    assert cells.weights is not None
-    place = np.full(len(cells), -1, dtype=np.int64)
-    place[patch] = np.arange(len(patch))
-    neighbours = place[cells.neighbours[patch]]
-    weights = np.where(neighbours >= 0, cells.weights[patch], np.float32(0))
-    total = weights.sum(1, keepdims=True)
-    return np.maximum(neighbours, 0), np.divide(weights, total, out=weights, where=total > 0)
 
 
 def _turned(xy: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from stplm.nn.encoder import Surroundings
 from stplm.nn.tissue import TissueConfig, TissueEncoder
 
 GENES = [f"ENSG{i:011d}" for i in range(40)]
@@ -27,6 +28,18 @@ def _counts(n: int = 20, genes: int = 40) -> Tensor:
 
 
 ROWS = torch.arange(40)
+
+
+def _around(place: Tensor, cells: Tensor | None = None) -> Surroundings:
+    """Each of the cells has the cell after it as its only neighbour."""
+    n = len(place)
+    cells = torch.arange(n) if cells is None else cells
+    near = ((cells + 1) % n)[:, None]
+    return Surroundings(cells, near, torch.ones(n, 1), torch.full((n, 1), 10.0), place)
+
+
+def _in_tissue(encoder: TissueEncoder, own: Tensor, around: Surroundings) -> Tensor:
+    return encoder.in_tissue(own, encoder.shared(own), around)
 
 
 @torch.no_grad()
@@ -53,12 +66,12 @@ def test_a_panel_uses_its_own_rows(encoder: TissueEncoder) -> None:
 def test_new_genes_leave_vectors_as_they_were(encoder: TissueEncoder) -> None:
     counts, place = _counts(), torch.rand(20, 2) * 300
     own = encoder.encode_own(counts, ROWS)
-    tissue = encoder.encode_tissue(own, own.roll(1, 0), place)
+    tissue = _in_tissue(encoder, own, _around(place))
     encoder.add_genes(["ENSG99999999991", "ENSG99999999992", GENES[3], "ENSG99999999991"])
     assert encoder.genes == [*GENES, "ENSG99999999991", "ENSG99999999992"]
     assert all(len(p) == 42 for n, p in encoder.named_parameters() if n.startswith("gene_"))
     assert torch.equal(encoder.encode_own(counts, ROWS), own)
-    assert torch.equal(encoder.encode_tissue(own, own.roll(1, 0), place), tissue)
+    assert torch.equal(_in_tissue(encoder, own, _around(place)), tissue)
     # A new gene that is there but untrained says nothing either.
     with_new = torch.cat([counts, torch.zeros(20, 2)], dim=1)
     torch.testing.assert_close(encoder.encode_own(with_new, torch.arange(42)), own)
@@ -75,8 +88,10 @@ def test_adding_known_genes_changes_nothing(encoder: TissueEncoder) -> None:
 def test_cells_of_a_tile_in_any_order(encoder: TissueEncoder) -> None:
     own, place = encoder.encode_own(_counts(), ROWS), torch.rand(20, 2) * 400 - 200
     order = torch.randperm(20, generator=torch.Generator().manual_seed(3))
-    mixed = encoder.encode_tissue(own[order], own.flip(0)[order], place[order])
-    torch.testing.assert_close(mixed, encoder.encode_tissue(own, own.flip(0), place)[order], atol=1e-5, rtol=1e-4)
+    mixed = _in_tissue(encoder, own, _around(place[order], order))
+    straight = _in_tissue(encoder, own, _around(place))
+    torch.testing.assert_close(mixed, straight[order], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(straight[:, :16], own)
 
 
 @torch.no_grad()
@@ -110,8 +125,8 @@ def test_gradients_of_shared_neighbours_are_the_same_on_several_threads(encoder:
 @torch.no_grad()
 def test_decoded_shares_add_up_to_one(encoder: TissueEncoder) -> None:
     own = encoder.encode_own(_counts(), ROWS)
-    for tissue in (None, torch.randn(20, 8)):
-        torch.testing.assert_close(encoder.decode(own, ROWS[:25], tissue).exp().sum(1), torch.ones(20))
+    for vectors in (own, torch.cat([own, torch.randn(20, 8)], dim=1)):
+        torch.testing.assert_close(encoder.decode(vectors, ROWS[:25]).exp().sum(1), torch.ones(20))
 
 
 @torch.no_grad()
