@@ -81,7 +81,7 @@ class Encoder(nn.Module):
         self.genes, self.config = list(genes), config
 
     def encode_own(self, counts: Tensor, rows: Tensor) -> Tensor:
-        """Own vectors (n, own_width) of cells with float ``counts`` (n, m); columns are the gene ``rows`` int64 (m,)."""
+        """Own vectors (n, own_width) of cells with float ``counts`` (n, m); columns are gene ``rows`` int64 (m,)."""
         raise NotImplementedError
 
     def shared(self, own: Tensor) -> Tensor:
