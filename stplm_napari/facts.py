@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stplm import keys
@@ -56,15 +57,17 @@ def genes_known(table: AnnData, qc: Mapping[str, Any], model: str = "default") -
 
 
 def model_genes(model: str = "default") -> frozenset[str] | None:
-    """Ensembl ids that a bundled model knows, read without loading its weights; None when it cannot be found."""
+    """Ensembl ids that a model knows (bundled by name, or a folder), read without loading its weights; None when it
+    cannot be found."""
     from stplm.models import list_models
 
     try:
         found = list_models()
-        chosen = next((m for m in found if m.name == model), found[0] if found and model == "default" else None)
-        if chosen is None:
-            return None
-        vocabulary = json.loads((chosen.path / "vocabulary.json").read_text(encoding="utf-8"))
-    except (StplmError, OSError, ValueError):
+        chosen = next(
+            (m.path for m in found if m.name == model), found[0].path if found and model == "default" else None
+        )
+        folder = Path(model) if chosen is None else chosen
+        vocabulary = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
+        return frozenset(vocabulary["genes"])
+    except (StplmError, OSError, ValueError, KeyError, TypeError):
         return None
-    return frozenset(vocabulary["genes"])

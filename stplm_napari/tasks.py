@@ -28,7 +28,7 @@ _TABLE = "table.h5ad"
 
 
 def embed(table: AnnData, params: Mapping[str, Any], progress: Progress = no_progress) -> None:
-    """Embed every cell. ``params``: model, device, adapt, seed, as ``stplm.embed`` takes them."""
+    """Embed every cell. ``params``: model, device, adapt, neighbours, seed, as ``stplm.embed`` takes them."""
     import stplm
 
     stplm.embed(table, **params, progress=progress)

@@ -154,9 +154,18 @@ class Workspace(QObject):
 
     # --- embedding ---
 
-    def embed(self, *, model: str = "default", device: str = "auto", adapt: bool = False, seed: int = 0) -> Job:
+    def embed(
+        self,
+        *,
+        model: str = "default",
+        device: str = "auto",
+        adapt: bool = False,
+        neighbours: bool = True,
+        seed: int = 0,
+    ) -> Job:
         """Embed every cell in the worker process."""
-        step = Step("embed", {"model": model, "device": device, "adapt": adapt, "seed": seed})
+        given = {"model": model, "device": device, "adapt": adapt, "neighbours": neighbours, "seed": seed}
+        step = Step("embed", given)
         made_from, table = self.session.revision, snapshot(self.session.table)
         started = time.monotonic()
 

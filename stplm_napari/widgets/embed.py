@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from magicgui.widgets import CheckBox, ComboBox, Container, SpinBox
+from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, SpinBox
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from stplm.errors import StplmError
@@ -38,6 +38,19 @@ class EmbedWidget(Dock):
             choices=[("Automatic", "auto"), ("Processor (CPU)", "cpu"), ("NVIDIA GPU", "cuda")],
             tooltip="Where the model runs. Automatic takes an NVIDIA GPU where there is one, else the processor.",
         )
+        self.folder = FileEdit(
+            name="folder",
+            label="Model folder",
+            mode="d",
+            nullable=True,
+            tooltip="A model that you trained (stplm pretrain, adapt or finetune); goes before the choice above",
+        )
+        self.neighbours = CheckBox(
+            name="neighbours",
+            text="Use neighbouring cells",
+            value=True,
+            tooltip="Off: a cell's vector comes from its own counts alone, for comparison.",
+        )
         self.adapt = CheckBox(
             name="adapt",
             text="Adapt to this section first",
@@ -53,7 +66,7 @@ class EmbedWidget(Dock):
             tooltip="Start of the random numbers of adapting and clustering.",
         )
         self.form = Container(widgets=[self.model], labels=True)
-        advanced = Container(widgets=[self.device, self.adapt, self.seed], labels=True)
+        advanced = Container(widgets=[self.folder, self.device, self.adapt, self.neighbours, self.seed], labels=True)
         for form in (self.form, advanced):
             form.margins = (0, 0, 0, 0)
         compact(self.model, self.device)
@@ -79,7 +92,8 @@ class EmbedWidget(Dock):
         for signal in (self.session.section_opened, self.session.embedded, self.session.colouring_changed):
             self.listen(signal, self.refresh)
         self.listen(self.workspace.embedding.changed, self.refresh)
-        self.model.changed.connect(self.refresh)
+        for field in (self.model, self.folder):
+            field.changed.connect(self.refresh)
         self.refresh()
 
     def refresh(self) -> None:
@@ -89,7 +103,7 @@ class EmbedWidget(Dock):
         self.content.setVisible(session.is_open)
         if not session.is_open:
             return
-        genes = genes_known(session.table, session.qc, self.model.value or "default")
+        genes = genes_known(session.table, session.qc, self.chosen_model)
         self.about.setText(f"{session.table.n_obs:,} cells, {genes.replace('known', 'genes known to the model')}.")
         self.run.setText("Embed again" if session.is_embedded else "Embed cells")
         self.run.setEnabled(not self.workspace.embedding.is_busy)
@@ -104,11 +118,21 @@ class EmbedWidget(Dock):
         n = self.session.table.n_obs
         return f"{n:,} cells embedded with {made.model} at {made.at}, in {made.seconds:.0f} s."
 
+    @property
+    def chosen_model(self) -> str:
+        """The folder where one is given, else the bundled model."""
+        folder = self.folder.value
+        # magicgui gives a path of "." for a line that was emptied by hand
+        if folder is not None and str(folder) not in ("", "."):
+            return str(folder)
+        return self.model.value or "default"
+
     def _run(self) -> None:
         self.workspace.embed(
-            model=self.model.value or "default",
+            model=self.chosen_model,
             device=self.device.value,
             adapt=self.adapt.value,
+            neighbours=self.neighbours.value,
             seed=self.seed.value,
         )
 

@@ -196,6 +196,20 @@ def test_cancelling_an_embedding_leaves_the_section_as_it_was(
     assert widget.run.isEnabled()
 
 
+def test_a_model_folder_goes_before_the_bundled_models(dock: Callable[[str], Any], opened: Any, tmp_path: Any) -> None:
+    table = opened.session.table
+    table.var["ensembl_id"] = [f"ENSG{i:011d}" for i in range(table.n_vars)]
+    widget = dock("Embed")
+    known = widget.about.text()
+    (tmp_path / "vocabulary.json").write_text('{"genes": ["ENSG00000000000"]}')
+    widget.folder.value = tmp_path
+    assert widget.chosen_model == str(tmp_path)
+    assert " 1 of " in widget.about.text()
+    widget.folder.value = None
+    assert widget.chosen_model == widget.model.value
+    assert widget.about.text() == known
+
+
 def test_a_worker_that_dies_is_a_sentence_in_the_dock(dock: Callable[[str], Any], opened: Any, qtbot: Any) -> None:
     widget, before = dock("Embed"), state(opened.session)
     widget.run.click()
