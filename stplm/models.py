@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 _ENCODERS = {
     "tissue": ("stplm.nn.tissue", "TissueEncoder", "TissueConfig"),
+    "rank": ("stplm.nn.rank", "RankEncoder", "RankConfig"),
 }
 """Of each preset: the module, the encoder's class and its config's."""
 PRESETS = tuple(_ENCODERS)

@@ -121,7 +121,7 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def add_genes(self, genes: list[str]) -> None:
-        """Append rows for genes that the model does not have. Until trained, they leave every cell vector as it was."""
+        """Append rows for genes that the model does not have. Cells without counts of them keep their vectors."""
         known = set(self.genes)
         new = [g for g in dict.fromkeys(genes) if g not in known]
         if not new:
@@ -141,7 +141,12 @@ class Encoder(nn.Module):
 
 
 class GeneDecoder(Encoder):
-    """An encoder that predicts counts from its vectors, linear in each part; self-supervised training asks for it."""
+    """An encoder that predicts counts from its vectors, linear in each part; self-supervised training asks for it.
+
+    A subclass makes ``projection``, from own vectors to what the contrast between cells is taken of.
+    """
+
+    projection: nn.Module
 
     gene_parameters: ClassVar[tuple[str, ...]] = (
         "gene_decode_own",
