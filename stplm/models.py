@@ -24,6 +24,7 @@ FORMAT = 1
 _ENCODERS = {
     "tissue": ("stplm.nn.tissue", "TissueEncoder", "TissueConfig"),
     "rank": ("stplm.nn.rank", "RankEncoder", "RankConfig"),
+    "hybrid": ("stplm.nn.hybrid", "HybridEncoder", "HybridConfig"),
 }
 """Of each preset: the module, the encoder's class and its config's."""
 PRESETS = tuple(_ENCODERS)
