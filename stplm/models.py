@@ -18,7 +18,10 @@ from stplm.io.staged import restore_interrupted, staged_folder
 from stplm.paths import resource
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from stplm.nn.encoder import Encoder
+    from stplm.tokens.vocabulary import Vocabulary
 
 FORMAT = 1
 _ENCODERS = {
@@ -110,8 +113,16 @@ def list_models() -> list[ModelInfo]:
     return sorted(found, key=lambda m: (m.name != _BUNDLED_DEFAULT, m.name))
 
 
-def load_model(model: str | Path | Model = DEFAULT) -> Model:
+def load_model(
+    model: str | Path | Model = DEFAULT,
+    *,
+    vocabulary: str | Path | Vocabulary | None = None,
+    medians: str | Path | Mapping[str, float] | None = None,
+) -> Model:
     """Load a bundled model by name ("default", or as ``list_models`` names them) or a model folder by path.
+
+    A checkpoint folder in Geneformer's or STPLM's format (``model_type`` "bert") gives a model of the preset "rank";
+    ``vocabulary`` and ``medians`` are for these, see :func:`stplm.nn.checkpoint.load_checkpoint`.
 
     Raises
     ------
@@ -121,6 +132,17 @@ def load_model(model: str | Path | Model = DEFAULT) -> Model:
     if isinstance(model, Model):
         return model
     folder = _find(model)
+    if _is_checkpoint(folder):
+        from stplm.nn.checkpoint import load_checkpoint
+
+        encoder, origin = load_checkpoint(folder, vocabulary, medians)
+        return Model(encoder, folder.name, origin, preset=encoder.preset)
+    if vocabulary is not None or medians is not None:
+        raise ModelError(
+            "vocabulary and medians are for checkpoints in Geneformer's or STPLM's format; a model has its own.",
+            where=folder,
+            mend="Leave them out.",
+        )
     missing = [f for f in _FILES if not (folder / f).is_file()]
     if missing:
         raise ModelError(
@@ -131,12 +153,12 @@ def load_model(model: str | Path | Model = DEFAULT) -> Model:
             mend="Copy the whole folder, or choose a bundled model.",
         )
     try:
-        config, vocabulary, provenance = (
+        config, words, provenance = (
             json.loads((folder / f).read_text(encoding="utf-8"))
             for f in ("config.json", "vocabulary.json", "provenance.json")
         )
         _check_format(folder, config["format"], config["preset"])
-        genes, sizes = [str(g) for g in vocabulary["genes"]], dict(config["model"])
+        genes, sizes = [str(g) for g in words["genes"]], dict(config["model"])
         expected = str(provenance["sha256"])
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(
@@ -154,8 +176,17 @@ def load_model(model: str | Path | Model = DEFAULT) -> Model:
             expected=expected[:12],
             mend="Copy or download the model folder again.",
         )
-    encoder = _load_encoder(folder, config["preset"], genes, sizes)
-    return Model(encoder, str(config.get("name", folder.name)), provenance, checksum, config["preset"])
+    loaded = _load_encoder(folder, config["preset"], genes, sizes)
+    return Model(loaded, str(config.get("name", folder.name)), provenance, checksum, config["preset"])
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    """Whether ``config.json`` is that of a BERT model of ``transformers``."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("model_type") == "bert"
 
 
 def _check_format(folder: Path, version: object, preset: object) -> None:
