@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stplm.nn.encoder import Encoder
+    from stplm.nn.heads import ClassHeads
     from stplm.tokens.vocabulary import Vocabulary
 
 FORMAT = 1
@@ -40,7 +41,8 @@ _FILES = ("config.json", "model.safetensors", "vocabulary.json", "provenance.jso
 class Model:
     """An encoder with its name and where it comes from.
 
-    ``checksum`` is the SHA-256 of the weights as saved ("" for a model not saved yet).
+    ``checksum`` is the SHA-256 of the weights as saved ("" for a model not saved yet). ``heads`` tell classes apart,
+    where the model was fine-tuned.
     """
 
     encoder: Encoder
@@ -48,6 +50,7 @@ class Model:
     provenance: dict[str, Any] = field(default_factory=dict)
     checksum: str = ""
     preset: str = "tissue"
+    heads: ClassHeads | None = None
 
     @property
     def dim(self) -> int:
@@ -76,12 +79,17 @@ class Model:
             (stage / "model.safetensors").write_bytes(weights)
             self.checksum = hashlib.sha256(weights).hexdigest()
             provenance = {**self.provenance, "sha256": self.checksum}
-            config = {
+            config: dict[str, Any] = {
                 "format": FORMAT,
                 "preset": self.preset,
                 "name": self.name,
                 "model": self.encoder.config.to_dict(),
             }
+            provenance.pop("heads_sha256", None)
+            if self.heads is not None:
+                from stplm.nn.heads_files import write_heads
+
+                config["heads"], provenance["heads_sha256"] = write_heads(stage, self.heads)
             for name, content in (
                 ("config.json", config),
                 ("vocabulary.json", {"genes": self.encoder.genes}),
@@ -177,7 +185,12 @@ def load_model(
             mend="Copy or download the model folder again.",
         )
     loaded = _load_encoder(folder, config["preset"], genes, sizes)
-    return Model(loaded, str(config.get("name", folder.name)), provenance, checksum, config["preset"])
+    name, heads = str(config.get("name", folder.name)), None
+    if "heads" in config or "heads_sha256" in provenance:
+        from stplm.nn.heads_files import read_heads
+
+        heads = read_heads(folder, config.get("heads"), provenance.get("heads_sha256"), loaded.config.dim)
+    return Model(loaded, name, provenance, checksum, config["preset"], heads)
 
 
 def _is_checkpoint(folder: Path) -> bool:

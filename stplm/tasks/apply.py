@@ -1,0 +1,140 @@
+"""Predict with a fine-tuned model: each cell is encoded once, then the heads call it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stplm import keys
+from stplm.errors import ModelError
+from stplm.models import Model, load_model
+from stplm.progress import Progress, no_progress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from anndata import AnnData
+    from scipy.sparse import csr_matrix
+    from spatialdata import SpatialData
+
+    from stplm.nn.encoder import Encoder
+    from stplm.nn.heads import ClassHeads
+    from stplm.tasks.cells import Cells
+
+_CHUNK = 8192
+
+
+def apply_heads(
+    table: AnnData | SpatialData,
+    model: str | Path | Model,
+    *,
+    device: str = "auto",
+    dtype: str = "float32",
+    progress: Progress = no_progress,
+) -> AnnData:
+    """Class, calibrated confidence and tumour probability of every cell, written as :func:`stplm.predict` does.
+
+    ``table`` need not be embedded; an embedding that is there stays. Returns the cell table.
+
+    Raises
+    ------
+    ModelError
+        The model has no heads: it is not fine-tuned.
+    GeneError
+        The model knows none of the genes.
+    SectionError
+        No cell, or counts that are not integers.
+    Cancelled
+        When ``progress`` raises it; nothing is written then.
+    """
+    import torch
+
+    from stplm.io.cell_table import counts_matrix
+    from stplm.io.groups import as_table
+    from stplm.tasks.cells import prepare_cells, table_genes
+    from stplm.tasks.device import choose_device
+
+    table, loaded = as_table(table), load_model(model)
+    heads = loaded.heads
+    if heads is None:
+        raise ModelError(
+            "This model has not learned any classes.",
+            found=loaded.name,
+            expected="a fine-tuned model",
+            mend="Fine-tune it on labels (stplm.finetune), or fit the few-shot head (stplm.fit_classifier).",
+        )
+    cells = prepare_cells(table, loaded.encoder.genes, loaded.encoder.config)
+    genes, counts = table_genes(table), counts_matrix(table)
+    logs = section_log_proba(
+        loaded.encoder, heads, cells, counts, genes, device=choose_device(device), dtype=dtype, progress=progress
+    )
+    with torch.no_grad():
+        proba, tumour = (p.numpy() for p in heads.calibrated(torch.from_numpy(logs)))
+    empty = np.asarray(counts.sum(1)).ravel() == 0
+    classes = list(heads.config.classes)
+    table.obs[keys.CLASS] = pd.Categorical.from_codes(np.where(empty, -1, proba.argmax(1)), pd.Index(classes))
+    table.obs[keys.CONFIDENCE] = np.where(empty, np.float32(0), proba.max(1)).astype(np.float32)
+    table.obs[keys.TUMOUR] = np.where(empty, np.float32(np.nan), tumour).astype(np.float32)
+    table.obsm[keys.PROBA] = proba.astype(np.float32)
+    table.uns.setdefault(keys.UNS, {})[keys.UNS_PREDICTION] = _note(loaded, heads)
+    return table
+
+
+def section_log_proba(
+    encoder: Encoder,
+    heads: ClassHeads,
+    cells: Cells,
+    counts: csr_matrix,
+    genes: NDArray[np.str_],
+    *,
+    device: Any = "cpu",
+    dtype: str = "float32",
+    progress: Progress = no_progress,
+) -> NDArray[np.float32]:
+    """Log-probabilities (n, k) of the classes as trained, of every cell.
+
+    ``counts`` (n, p) with Ensembl ids ``genes`` (p,), "" for genes that count towards a cell's depth only. Encoder and
+    heads are on the CPU afterwards.
+    """
+    import torch
+
+    from stplm.tasks.embed import encode
+    from stplm.tasks.finetune_patches import take_columns
+
+    vectors = encode(encoder, cells, neighbours=heads.config.neighbours, device=device, dtype=dtype, progress=progress)
+    place = {g: i for i, g in enumerate(genes)}
+    columns = np.array([place.get(g, -1) for g in heads.config.genes], dtype=np.int64)
+    logs = np.empty((len(vectors), len(heads.config.classes)), dtype=np.float32)
+    heads = heads.cpu().eval()
+    with torch.inference_mode():
+        for start in range(0, len(vectors), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            dense = torch.from_numpy(np.asarray(counts[part].toarray(), dtype=np.float32))
+            types, tumour = heads(torch.from_numpy(vectors[part]), take_columns(dense, columns), dense.sum(1))
+            logs[part] = heads.log_proba(types, tumour).numpy()
+    return logs
+
+
+def _note(model: Model, heads: ClassHeads) -> dict[str, Any]:
+    """Plain values for provenance, the keys of the few-shot head's and more."""
+    about = model.provenance.get("finetune", {})
+    classes, labels = list(heads.config.classes), dict(about.get("labels", {}))
+    return {
+        "model": model.name,
+        "sha256": model.fingerprint(),
+        "classes": classes,
+        "tumour_classes": list(heads.config.tumour_classes),
+        "class_shares": list(about.get("class_shares", [])),
+        "temperature": round(heads.config.temperature, 6),
+        "tumour_temperature": round(heads.config.tumour_temperature, 6),
+        "n_labels": int(sum(labels.values())),
+        "labels_by_class": [int(labels.get(c, 0)) for c in classes],
+        "seeded": False,
+        "seed": int(about.get("config", {}).get("seed", 0)),
+        "scheme": heads.config.scheme,
+        "tissue": heads.config.neighbours,
+        "finetuned": True,
+    }
