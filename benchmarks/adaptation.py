@@ -13,7 +13,7 @@ import time
 import numpy as np
 import torch
 from anndata import AnnData
-from annotation import load_protocol
+from protocol import load_protocol
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.preprocessing import StandardScaler

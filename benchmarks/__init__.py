@@ -1,0 +1,1 @@
+"""Measurements that the documentation shows; no part of the installed packages."""
