@@ -1,4 +1,4 @@
-"""Classes and the labels given to cells, with undo, redo and a journal on disk. No Qt.
+"""Classes, labels of cells and regions of tissue, with undo, redo and a journal on disk. No Qt.
 
 Every action is a :class:`~stplm_napari.steps.Step`; what it does is a :class:`~stplm_napari.changes.Change` that knows
 both sides, so any action, a bulk one included, is undone exactly.
@@ -7,7 +7,7 @@ both sides, so any action, a bulk one included, is undone exactly.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -17,15 +17,18 @@ from psygnal import Signal
 
 from stplm.errors import LabelError, StplmError
 from stplm.palette import class_colours, is_tumour_name
-from stplm_napari.changes import CellClass, Change, Label, State, plan
+from stplm_napari.changes import CellClass, Change, State, plan
 from stplm_napari.journal import Journal, annotator
+from stplm_napari.labels import LabelChange, Labels
+from stplm_napari.packing import pack, unpack
+from stplm_napari.regions import Region, free_name, rings_from
 from stplm_napari.steps import Step
 
 KEYS = tuple("123456789")
 
 
 class Annotations:
-    """Class registry and labels by cell id.
+    """Class registry, labels by cell id, and named regions.
 
     Parameters
     ----------
@@ -43,16 +46,16 @@ class Annotations:
     """The action stands, but it is not on disk."""
 
     def __init__(
-        self, cells: Container[str] | None = None, journal: Journal | None = None, classes: Iterable[CellClass] = ()
+        self, cells: Iterable[str] | None = None, journal: Journal | None = None, classes: Iterable[CellClass] = ()
     ) -> None:
-        self._cells = cells
         self._classes: tuple[CellClass, ...] = tuple(classes)
-        self._labels: dict[str, Label] = {}
+        self._labels = Labels(cells)
+        self._regions: tuple[Region, ...] = ()
         self._done: list[Change] = []
         self._undone: list[Change] = []
         self._journal = journal
         self.not_restored = 0
-        """Records of the journal that make no sense here, e.g. labels of cells that are not in the section."""
+        """Records of the journal that make no sense here, and labels of cells that are not in the section."""
         if journal is not None:
             self._restore(journal)
             journal.about.setdefault("classes", [asdict(c) for c in self._classes])
@@ -65,9 +68,18 @@ class Annotations:
         return self._classes
 
     @property
-    def labels(self) -> Mapping[str, Label]:
-        """``{cell id: Label}``; read only."""
+    def labels(self) -> Labels:
+        """``{cell id: Label}``, and the same as arrays; read only."""
         return self._labels
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """The regions, in the order they were drawn."""
+        return self._regions
+
+    def region(self, name: str) -> Region:
+        """The region of that name. Raises LabelError."""
+        return self._state.region(name)
 
     @property
     def journal(self) -> Journal | None:
@@ -80,14 +92,20 @@ class Annotations:
 
     def counts(self) -> Counter[str]:
         """Labels per class name."""
-        return Counter(label.name for label in self._labels.values())
+        return self._labels.counts()
+
+    def by_class(self) -> dict[str, list[str]]:
+        """``{class: [cell ids]}`` of the classes that have labels, both in the order of registry and section."""
+        rows, codes = self._labels.rows, self._labels.codes(c.name for c in self._classes)
+        parts = ((c.name, rows[codes == i]) for i, c in enumerate(self._classes))
+        return {name: self._labels.ids_at(part).tolist() for name, part in parts if len(part)}
 
     def series(self) -> pd.Series:
         """Class names by cell id, as ``stplm.fit_classifier`` takes them."""
-        return pd.Series({cell: label.name for cell, label in self._labels.items()}, dtype=object)
+        return pd.Series(self._labels.names(), index=pd.Index(list(self._labels), dtype=object), dtype=object)
 
     def table(self) -> pd.DataFrame:
-        """Columns cell_id, class, annotator, time (UTC), in the order the cells were first labelled."""
+        """Columns cell_id, class, annotator, time (UTC), in the order of the section."""
         rows = [(cell, *label) for cell, label in self._labels.items()]
         return pd.DataFrame(rows, columns=["cell_id", "class", "annotator", "time"])
 
@@ -127,26 +145,41 @@ class Annotations:
 
     def set_labels(self, cells: Iterable[str], name: str) -> None:
         """Label cells; a cell has one label, the latest."""
-        self.do(Step("set_labels", {"cells": list(cells), "name": name}))
+        self.do(Step("set_labels", {"cells": _listed(cells), "name": name}))
 
     def clear_labels(self, cells: Iterable[str]) -> None:
         """Take the labels of cells away; cells without one are left alone."""
-        self.do(Step("clear_labels", {"cells": list(cells)}))
+        self.do(Step("clear_labels", {"cells": _listed(cells)}))
+
+    def add_region(self, outline: Sequence[Any], name: str = "", *, class_name: str = "", note: str = "") -> Region:
+        """A new region from one closed outline of (x, y) in µm, or several (even-odd); named after its class if not."""
+        name = name or free_name((r.name for r in self._regions), class_name or "Region")
+        rings = [[list(point) for point in ring] for ring in rings_from(outline)]
+        self.do(Step("add_region", {"name": name, "rings": rings, "class_name": class_name, "note": note}))
+        return self._regions[-1]
+
+    def change_region(self, name: str, **what: Any) -> None:
+        """Change any of ``new_name``, ``class_name``, ``note``, ``rings`` of a region."""
+        self.do(Step("change_region", {"name": name, **what}))
+
+    def remove_region(self, name: str) -> None:
+        """Remove a region; labels of its cells stay."""
+        self.do(Step("remove_region", {"name": name}))
 
     def do(self, step: Step) -> None:
         """Run, record and announce a step; one that changes nothing leaves no trace."""
-        by, at = annotator(), datetime.now(UTC).isoformat(timespec="seconds")
-        change = self._plan(step, by, at)
+        by, at = annotator(), _now()
+        change = plan(step, self._state, by, at)
         if change:
             self._do(change)
-            self._settle(change, {**step.to_json(), "by": by, "at": at})
+            self._settle(change, {**_packed(step).to_json(), "by": by, "at": at})
 
     def undo(self) -> Step | None:
         """Take the last action back; None when there is none."""
         if not self._done:
             return None
         change = self._undo()
-        self._settle(change, {"step": "undo", "by": annotator()})
+        self._settle(change, {"step": "undo", "by": annotator(), "at": _now()})
         return change.step
 
     def redo(self) -> Step | None:
@@ -154,7 +187,7 @@ class Annotations:
         if not self._undone:
             return None
         change = self._redo()
-        self._settle(change, {"step": "redo", "by": annotator()})
+        self._settle(change, {"step": "redo", "by": annotator(), "at": _now()})
         return change.step
 
     def propose_class(self, name: str) -> CellClass:
@@ -169,13 +202,7 @@ class Annotations:
 
     @property
     def _state(self) -> State:
-        return State(self._classes, self._labels)
-
-    def _plan(self, step: Step, by: str, at: str) -> Change:
-        cells = step.params.get("cells", ())
-        if self._cells is not None and (strange := [str(c) for c in cells if str(c) not in self._cells]):
-            raise LabelError(f"{len(strange)} cells are not in this section.", found=", ".join(strange[:3]))
-        return plan(step, self._state, by, at)
+        return State(self._classes, self._labels, self._regions)
 
     def _do(self, change: Change) -> None:
         self._apply(change)
@@ -196,11 +223,10 @@ class Annotations:
 
     def _apply(self, change: Change) -> None:
         self._classes = change.classes[1]
-        for cell, (_, after) in change.labels.items():
-            if after is None:
-                self._labels.pop(cell, None)
-            else:
-                self._labels[cell] = after
+        if isinstance(change.labels, LabelChange):
+            self._labels.apply(change.labels)
+        if change.regions is not None:
+            self._regions = change.regions[1]
 
     def _settle(self, change: Change, record: Mapping[str, Any]) -> None:
         if self._journal is not None:
@@ -222,6 +248,30 @@ class Annotations:
                 elif step.name == "redo":
                     self._redo()
                 else:
-                    self._do(self._plan(step, str(record.get("by", "")), str(record.get("at", ""))))
-            except (KeyError, IndexError, TypeError, LabelError):
+                    step = self._unpacked(step)
+                    self._do(plan(step, self._state, str(record.get("by", "")), str(record.get("at", ""))))
+            except (KeyError, IndexError, TypeError, ValueError, LabelError):
                 self.not_restored += 1
+
+    def _unpacked(self, step: Step) -> Step:
+        """A step as it was before the journal, less the cells that the section no longer has."""
+        if "cells" not in step.params:
+            return step
+        cells = unpack(step.params["cells"])
+        rows = self._labels.rows_of(cells)
+        self.not_restored += int((rows < 0).sum())
+        return replace(step, params={**step.params, "cells": self._labels.cells_at(rows[rows >= 0])})
+
+
+def _listed(cells: Iterable[str]) -> list[str]:
+    return cells if isinstance(cells, list) else list(cells)
+
+
+def _packed(step: Step) -> Step:
+    if "cells" not in step.params:
+        return step
+    return replace(step, params={**step.params, "cells": pack(step.params["cells"])})
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -10,9 +10,13 @@ import numpy as np
 
 from stplm.errors import StplmError
 from stplm_napari.annotations import KEYS
+from stplm_napari.drawing import Drawing
 from stplm_napari.paint import paint
-from stplm_napari.picking import install_click
+from stplm_napari.picking import DRAG_PX, install_click
+from stplm_napari.region_layer import RegionLayer
 from stplm_napari.session import Session
+from stplm_napari.shortcuts import MODE_KEYS, TOOL_KEYS
+from stplm_napari.tools import BRUSH, CLEAR, CLICK, LABEL, LASSO, SELECT, Shape
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -20,31 +24,47 @@ if TYPE_CHECKING:
     from stplm_napari.layers import SectionLayers
 
 _RIGHT = 2
-_DRAG_PX = 4
 
 
 class Canvas:
     """Ties the layers of a section to a session until :meth:`close`.
 
-    A click on a cell gives it the session's active class while the session is annotating; a right click takes its
-    label away; 1 to 9 choose the class; Ctrl-Z and Ctrl-Shift-Z undo and redo.
+    While the session is annotating, a click on a cell does what the session's tool does (gives it the active class),
+    a right click takes its label away, and drawn shapes go to ``on_shape(shape, does)``. The keys are those of
+    :mod:`stplm_napari.shortcuts`.
     """
 
-    def __init__(self, viewer: Viewer, layers: SectionLayers, session: Session) -> None:
+    def __init__(
+        self,
+        viewer: Viewer,
+        layers: SectionLayers,
+        session: Session,
+        on_shape: Callable[[Shape, str], Any] = lambda shape, does: None,
+    ) -> None:
         self.layers, self._viewer, self._session = layers, viewer, session
         self._undo_all: list[Callable[[], Any]] = []
+        self.regions = RegionLayer(viewer, layers, session)
+        self._undo_all.append(self.regions.let_go)
+        self.drawing = Drawing(viewer, session, on_shape, self._free)
+        self._undo_all.append(self.drawing.close)
+        session.selection_changed.connect(self._show_selected)
+        self._undo_all.append(partial(session.selection_changed.disconnect, self._show_selected))
         for signal in (session.embedded, session.labels_changed, session.predicted, session.colouring_changed):
             signal.connect(self.recolour)
             self._undo_all.append(partial(signal.disconnect, self.recolour))
         self._undo_all.append(install_click(viewer, layers, self._on_click))
         self._undo_all.append(self._install_right_click())
         self._bind_keys()
+        self._show_selected()
         self.recolour()
 
     def recolour(self) -> None:
         """Paint the cells as the session says."""
         if self.layers.overlay is not None:
             paint(self.layers.overlay, self._session)
+
+    def _show_selected(self) -> None:
+        self.layers.show_selected(self._session.selected)
 
     def close(self) -> None:
         """Let go of session, mouse and keys, and take the layers out."""
@@ -60,12 +80,19 @@ class Canvas:
     # --- mouse ---
 
     def _on_click(self, row: int, event: Any) -> None:
-        if self._session.annotating and self._free():
-            self._try(lambda: self._session.label([self._session.table.obs_names[row]]))
+        session, tool = self._session, self._session.tool
+        if not session.annotating or not self._free() or tool.shape not in (CLICK, LASSO):
+            return
+        if tool.does == SELECT:
+            session.select(np.setxor1d(session.selected, [row]))
+        elif tool.does == CLEAR or (tool.does == LABEL and "Shift" in event.modifiers):
+            self._try(lambda: session.clear_rows([row]))
+        elif tool.does == LABEL:
+            self._try(lambda: session.label_rows([row]))
 
     def _on_right_click(self, row: int) -> None:
         if self._session.annotating and self._free():
-            self._try(lambda: self._session.annotations.clear_labels([self._session.table.obs_names[row]]))
+            self._try(lambda: self._session.clear_rows([row]))
 
     def _install_right_click(self) -> Callable[[], None]:
         callbacks = self._viewer.mouse_drag_callbacks
@@ -77,7 +104,7 @@ class Canvas:
             yield
             while event.type == "mouse_move":
                 yield
-            if np.abs(np.asarray(event.pos, float) - start).max() <= _DRAG_PX:
+            if np.abs(np.asarray(event.pos, float) - start).max() <= DRAG_PX:
                 y, x = event.position[-2:]
                 if (row := self.layers.picker.cell_at((x, y))) >= 0:
                     self._on_right_click(row)
@@ -97,16 +124,37 @@ class Canvas:
         actions: dict[str, Callable[[], Any]] = {key: partial(self._choose, key) for key in KEYS}
         actions["Control-Z"] = lambda: self._try(self._session.annotations.undo)
         actions["Control-Shift-Z"] = lambda: self._try(self._session.annotations.redo)
+        actions |= {key: partial(self._session.use, shape=shape) for shape, key in TOOL_KEYS.items()}
+        actions |= {key: partial(self._toggle, does) for does, key in MODE_KEYS.items()}
+        actions |= {"[": partial(self._resize, -1), "]": partial(self._resize, 1)}
+        actions |= {"Enter": self.drawing.finish, "Backspace": self.drawing.take_back, "Escape": self._escape}
+        bindings = {key: _binding(action) for key, action in actions.items()}
+        bindings["Space"] = _held(self.drawing.move_view)
         for target in (self._viewer, *self.layers.all_layers()):
-            for key, action in actions.items():
-                target.bind_key(key, _binding(action), overwrite=True)
+            for key, binding in bindings.items():
+                target.bind_key(key, binding, overwrite=True)
                 self._undo_all.append(partial(target.bind_key, key, None, overwrite=True))
+
+    def _toggle(self, does: str) -> None:
+        self._session.use(does=LABEL if self._session.tool.does == does else does)
+
+    def _resize(self, steps: int) -> None:
+        tool = self._session.tool
+        if tool.shape == BRUSH:
+            self._session.use(radius_um=tool.resized(steps))
+            self._viewer.status = f"Brush of {self._session.tool.radius_um:g} µm radius"
+
+    def _escape(self) -> None:
+        if self.drawing.is_drawing:
+            self.drawing.drop()
+        else:
+            self._session.select([])
 
     def _choose(self, key: str) -> None:
         chosen = next((c for c in self._session.classes if c.key == key), None)
         if chosen is not None:
             self._session.choose_class(chosen.name)
-            self._viewer.status = f"Clicks label {chosen.name}"
+            self._viewer.status = f"{chosen.name} is the class to give"
 
     def _try(self, action: Callable[[], Any]) -> None:
         try:
@@ -122,3 +170,14 @@ def _binding(action: Callable[[], Any]) -> Callable[[Any], None]:
         action()
 
     return stplm_key
+
+
+def _held(switch: Callable[[bool], Any]) -> Callable[[Any], Generator[None, None, None]]:
+    """A key binding that is on while the key is down."""
+
+    def stplm_held_key(_: Any) -> Generator[None, None, None]:
+        switch(True)
+        yield
+        switch(False)
+
+    return stplm_held_key

@@ -1,13 +1,17 @@
-"""What an annotation step does to classes and labels: pure functions from a state to a change. No Qt."""
+"""What an annotation step does to classes, labels and regions: pure functions from a state to a change. No Qt."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any
 
 from stplm.errors import LabelError
+from stplm_napari.labels import Label, LabelChange, Labels
+from stplm_napari.regions import Region, rings_from
 from stplm_napari.steps import Step
+
+__all__ = ["CellClass", "Change", "Label", "State", "plan"]
 
 
 @dataclass(frozen=True)
@@ -20,20 +24,13 @@ class CellClass:
     tumour: bool = False
 
 
-class Label(NamedTuple):
-    """A cell's class, and who gave it when (UTC, ISO 8601)."""
-
-    name: str
-    by: str
-    at: str
-
-
 @dataclass(frozen=True)
 class State:
-    """The classes in the user's order and the label of each labelled cell."""
+    """Classes in the user's order, the label of each labelled cell, regions in the order they were drawn."""
 
     classes: tuple[CellClass, ...]
-    labels: Mapping[str, Label]
+    labels: Labels
+    regions: tuple[Region, ...] = ()
 
     def get(self, name: str) -> CellClass | None:
         """The class of that name, if there is one."""
@@ -50,27 +47,49 @@ class State:
             )
         return found
 
+    def region(self, name: str) -> Region:
+        """The region of that name. Raises LabelError."""
+        found = next((r for r in self.regions if r.name == name), None)
+        if found is None:
+            raise LabelError(f"There is no region {name!r}.", expected=", ".join(r.name for r in self.regions) or None)
+        return found
+
 
 @dataclass(frozen=True)
 class Change:
-    """What an action did: classes before and after, ``{cell: (before, after)}`` and the class it renamed, if any."""
+    """What an action did.
+
+    Classes before and after; labels as ``{cell: (before, after)}``, see :class:`~stplm_napari.labels.LabelChange`; the
+    class it renamed, if any; regions before and after, or None where it touched none.
+    """
 
     step: Step
     classes: tuple[tuple[CellClass, ...], tuple[CellClass, ...]]
     labels: Mapping[str, tuple[Label | None, Label | None]] = field(default_factory=dict)
     renamed: tuple[str, str] | None = None
+    regions: tuple[tuple[Region, ...], tuple[Region, ...]] | None = None
 
     def reversed(self) -> Change:
         """The change that takes this one back."""
         return Change(
             self.step,
             (self.classes[1], self.classes[0]),
-            {cell: (after, before) for cell, (before, after) in self.labels.items()},
+            self.labels.reversed() if isinstance(self.labels, LabelChange) else {},
             (self.renamed[1], self.renamed[0]) if self.renamed else None,
+            (self.regions[1], self.regions[0]) if self.regions else None,
         )
 
+    @property
+    def classes_used(self) -> set[str]:
+        """Classes that any of the cells it touched had or has."""
+        return self.labels.class_names() if isinstance(self.labels, LabelChange) else set()
+
     def __bool__(self) -> bool:
-        return self.classes[0] != self.classes[1] or bool(self.labels)
+        return (
+            self.classes[0] != self.classes[1]
+            or bool(self.labels)
+            or (self.regions is not None and self.regions[0] != self.regions[1])
+        )
 
 
 def plan(step: Step, state: State, by: str, at: str) -> Change:
@@ -79,6 +98,9 @@ def plan(step: Step, state: State, by: str, at: str) -> Change:
     if todo is None:
         raise LabelError(f"There is no annotation step called {step.name!r}.", expected=", ".join(_PLANS))
     return todo(step, state, by, at)
+
+
+# --- classes ---
 
 
 def _add_class(step: Step, state: State, by: str, at: str) -> Change:
@@ -100,14 +122,15 @@ def _change_class(step: Step, state: State, by: str, at: str) -> Change:
     classes = tuple(new if c.name == old.name else c for c in others)
     if name == old.name:
         return Change(step, (state.classes, classes))
-    return Change(step, (state.classes, classes), _move(state, old.name, name), (old.name, name))
+    moved = state.labels.moved(old.name, name)
+    return Change(step, (state.classes, classes), moved, (old.name, name), _regions_follow(state, old.name, name))
 
 
 def _remove_class(step: Step, state: State, by: str, at: str) -> Change:
     old = state.known(step.params["name"])
-    gone: dict[str, tuple[Label | None, Label | None]]
-    gone = {cell: (label, None) for cell, label in state.labels.items() if label.name == old.name}
-    return Change(step, (state.classes, tuple(c for c in state.classes if c != old)), gone)
+    rest = tuple(c for c in state.classes if c != old)
+    cleared = state.labels.moved(old.name, None)
+    return Change(step, (state.classes, rest), cleared, None, _regions_follow(state, old.name, ""))
 
 
 def _merge_classes(step: Step, state: State, by: str, at: str) -> Change:
@@ -115,23 +138,76 @@ def _merge_classes(step: Step, state: State, by: str, at: str) -> Change:
     if old == into:
         raise LabelError("A class cannot be merged into itself.", mend="Choose two classes.")
     rest = tuple(c for c in state.classes if c != old)
-    return Change(step, (state.classes, rest), _move(state, old.name, into.name))
+    moved = state.labels.moved(old.name, into.name)
+    return Change(step, (state.classes, rest), moved, None, _regions_follow(state, old.name, into.name))
+
+
+# --- labels ---
 
 
 def _set_labels(step: Step, state: State, by: str, at: str) -> Change:
     new = Label(state.known(step.params["name"]).name, by, at)
-    before = {str(cell): state.labels.get(str(cell)) for cell in step.params["cells"]}
-    changed = {cell: (old, new) for cell, old in before.items() if old is None or old.name != new.name}
-    return Change(step, (state.classes, state.classes), changed)
+    return Change(step, (state.classes, state.classes), state.labels.given(_rows(step, state), new))
 
 
 def _clear_labels(step: Step, state: State, by: str, at: str) -> Change:
-    cells: Iterable[str] = (str(cell) for cell in step.params["cells"])
-    return Change(
-        step,
-        (state.classes, state.classes),
-        {cell: (state.labels[cell], None) for cell in cells if cell in state.labels},
+    return Change(step, (state.classes, state.classes), state.labels.cleared(_rows(step, state)))
+
+
+def _rows(step: Step, state: State) -> Any:
+    cells = step.params["cells"]
+    rows = state.labels.rows_of(cells)
+    if len(rows) and rows.min() < 0:
+        strange = [str(cell) for cell, row in zip(cells, rows, strict=True) if row < 0]
+        raise LabelError(f"{len(strange)} cells are not in this section.", found=", ".join(strange[:3]))
+    return rows
+
+
+# --- regions ---
+
+
+def _add_region(step: Step, state: State, by: str, at: str) -> Change:
+    p = step.params
+    class_name = str(p.get("class_name", ""))
+    if class_name:
+        state.known(class_name)
+    new = Region(
+        _new_region_name(state, p["name"]), rings_from(p["rings"]), class_name, str(p.get("note", "")).strip(), by, at
     )
+    return _with_regions(step, state, (*state.regions, new))
+
+
+def _change_region(step: Step, state: State, by: str, at: str) -> Change:
+    what = dict(step.params)
+    old = state.region(what.pop("name"))
+    name = what.pop("new_name", old.name)
+    if name != old.name:
+        name = _new_region_name(state, name)
+    if what.get("class_name"):
+        state.known(what["class_name"])
+    if "rings" in what:
+        what["rings"] = rings_from(what["rings"])
+    try:
+        new = replace(old, name=name, **what)
+    except TypeError as error:
+        raise LabelError("A region has a name, an outline, a class and a note.", found=str(error)) from error
+    new = new if new == old else replace(new, by=by, at=at)
+    return _with_regions(step, state, tuple(new if r == old else r for r in state.regions))
+
+
+def _remove_region(step: Step, state: State, by: str, at: str) -> Change:
+    old = state.region(step.params["name"])
+    return _with_regions(step, state, tuple(r for r in state.regions if r != old))
+
+
+def _with_regions(step: Step, state: State, regions: tuple[Region, ...]) -> Change:
+    return Change(step, (state.classes, state.classes), regions=(state.regions, regions))
+
+
+def _regions_follow(state: State, name: str, to: str) -> tuple[tuple[Region, ...], tuple[Region, ...]] | None:
+    """Regions of a class that was renamed, merged or removed."""
+    after = tuple(replace(r, class_name=to) if r.class_name == name else r for r in state.regions)
+    return (state.regions, after) if after != state.regions else None
 
 
 _PLANS = {
@@ -141,11 +217,10 @@ _PLANS = {
     "merge_classes": _merge_classes,
     "set_labels": _set_labels,
     "clear_labels": _clear_labels,
+    "add_region": _add_region,
+    "change_region": _change_region,
+    "remove_region": _remove_region,
 }
-
-
-def _move(state: State, name: str, to: str) -> dict[str, tuple[Label | None, Label | None]]:
-    return {cell: (label, label._replace(name=to)) for cell, label in state.labels.items() if label.name == name}
 
 
 def _new_name(state: State, name: str) -> str:
@@ -154,6 +229,15 @@ def _new_name(state: State, name: str) -> str:
         raise LabelError("A class needs a name.", mend="Type a name, e.g. Tumour.")
     if state.get(name) is not None:
         raise LabelError(f"There is already a class {name!r}.", mend="Choose another name, or merge the two classes.")
+    return name
+
+
+def _new_region_name(state: State, name: str) -> str:
+    name = str(name).strip()
+    if not name:
+        raise LabelError("A region needs a name.", mend="Type a name, e.g. DCIS 1.")
+    if any(r.name == name for r in state.regions):
+        raise LabelError(f"There is already a region {name!r}.", mend="Choose another name.")
     return name
 
 

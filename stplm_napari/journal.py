@@ -127,11 +127,28 @@ def user_data() -> Path:
 
 
 def annotator() -> str:
-    """The login name of whoever labels; "" where the system has none."""
+    """The name that labels are signed with: the chosen one, else the login name; "" where the system has none."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if chosen := _annotator_file().read_text(encoding="utf-8").strip():
+            return chosen
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):
         return ""
+
+
+def choose_annotator(name: str) -> None:
+    """Sign labels with this name from now on, in every section; "" for the login name. Raises JournalError."""
+    path = _annotator_file()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(" ".join(name.split()), encoding="utf-8")
+    except OSError as error:
+        raise JournalError("The annotator's name cannot be kept.", where=path, found=str(error)) from error
+
+
+def _annotator_file() -> Path:
+    return user_data() / "annotator.txt"
 
 
 def _is_shipped(path: Path) -> bool:

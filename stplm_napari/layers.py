@@ -15,12 +15,13 @@ from stplm_napari.prepare import NO_POSITIONS, CellImage, Channel, PreparedSecti
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from napari.layers import Image, Labels, Layer
+    from napari.layers import Image, Labels, Layer, Shapes
     from napari.viewer import Viewer
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
-CELLS, COLOURS, OUTLINES = "Cells", "Cell colours", "Cell outlines"
+CELLS, COLOURS, OUTLINES, SELECTED = "Cells", "Cell colours", "Cell outlines", "Selected cells"
+_SELECTED_COLOUR = "#FFE14D"
 _OUTLINE_COLOUR = "#D9D9D9"
 _CANVAS_PX = 700
 """Zoom is screen pixels a µm; the shorter side of a usual canvas turns the width of a view into a zoom."""
@@ -33,7 +34,8 @@ class SectionLayers:
 
     ``cells`` is the label image itself, transparent: hover, picking and napari-spatialdata read it. ``overlay`` colours
     the cells, ``outlines`` draws their borders. All three are None for a section without positions, and ``message``
-    says so. ``centroids_um`` is (n_cells, 2) x, y in µm, in table order.
+    says so. ``selected`` shows the selected cells while there are any, ``regions`` the outlines of the drawn regions.
+    ``centroids_um`` is (n_cells, 2) x, y in µm, in table order.
     """
 
     section: SpatialData
@@ -43,6 +45,8 @@ class SectionLayers:
     cells: Labels | None = None
     overlay: CellOverlay | None = None
     outlines: CellOverlay | None = None
+    selected: CellOverlay | None = None
+    regions: Shapes | None = None
     picker: CellPicker = field(default_factory=lambda: CellPicker(None, np.zeros(0, int), None))
     centroids_um: NDArray[np.floating] | None = None
     message: str = ""
@@ -66,7 +70,7 @@ class SectionLayers:
         return " · ".join(words)
 
     def all_layers(self) -> list[Layer]:
-        """Every layer of the section, bottom first."""
+        """The layers that stand for the section's own elements, bottom first."""
         cell_layers = [self.overlay and self.overlay.layer, self.outlines and self.outlines.layer, self.cells]
         return [*self.images, *(layer for layer in cell_layers if layer is not None)]
 
@@ -104,17 +108,66 @@ class SectionLayers:
 
     def remove(self) -> None:
         """Take the layers out of the viewer; those the user removed already are skipped."""
-        for layer in self.all_layers():
-            if self.viewer is not None and layer in self.viewer.layers:
-                self.viewer.layers.remove(layer)
+        for layer in (*self.all_layers(), self.selected and self.selected.layer, self.regions):
+            self._take_out(layer)
         self.images, self.cells, self.overlay, self.outlines = [], None, None, None
+        self.selected, self.regions = None, None
+
+    def show_selected(self, rows: NDArray[np.integer]) -> None:
+        """Mark cells with a layer of their own, which goes when there are none."""
+        if self.overlay is None or self.viewer is None:
+            return
+        if not len(rows):
+            self._take_out(self.selected and self.selected.layer)
+            self.selected = None
+            return
+        if self.selected is None or self.selected.layer not in self.viewer.layers:
+            of = self.overlay
+            self.selected = CellOverlay(
+                of.levels, of.values, of.scale_um, of.translate_um, SELECTED, of.diameter_px, affine=of.affine
+            )
+            self.selected.layer.opacity = 0.6
+            self.add_on_top(self.selected.layer)
+        codes = np.full(len(self.selected.values), -1)
+        codes[rows] = 0
+        self.selected.show_classes(codes, [_SELECTED_COLOUR])
+
+    def remove_regions(self) -> None:
+        """Take the layer of the regions out."""
+        self._take_out(self.regions)
+        self.regions = None
+
+    def add_on_top(self, layer: Layer) -> None:
+        """Add a layer above the others; whichever was the selected one stays it."""
+        if self.viewer is None:
+            return
+        active = self.viewer.layers.selection.active
+        self.viewer.add_layer(layer)
+        layer.help = self.viewer.help = ""
+        self.viewer.layers.selection.active = active if active in self.viewer.layers else self.cells
+
+    def _take_out(self, layer: Layer | None) -> None:
+        if layer is not None and self.viewer is not None and layer in self.viewer.layers:
+            active = self.viewer.layers.selection.active
+            self.viewer.layers.remove(layer)
+            if active in self.viewer.layers:
+                self.viewer.layers.selection.active = active
+
+    def fly_to_box(self, bounds_um: tuple[float, float, float, float]) -> None:
+        """Centre the view on lowest x, lowest y, highest x, highest y in µm, with a margin."""
+        if self.viewer is None:
+            return
+        x0, y0, x1, y1 = bounds_um
+        camera, (height, width) = camera_of(self.viewer), _canvas_size(self.viewer)
+        camera.center = (0.0, (y0 + y1) / 2, (x0 + x1) / 2)
+        camera.zoom = 0.8 * min(width / max(x1 - x0, 20.0), height / max(y1 - y0, 20.0))
 
     def fly_to(self, row: int, width_um: float = 120.0) -> None:
         """Centre the view on a cell, about ``width_um`` µm wide. Without positions, nothing happens."""
         if self.viewer is None or self.centroids_um is None or not np.isfinite(self.centroids_um[row]).all():
             return
         x, y = self.centroids_um[row]
-        camera = _camera(self.viewer)
+        camera = camera_of(self.viewer)
         camera.center = (0.0, float(y), float(x))
         camera.zoom = max(camera.zoom, _CANVAS_PX / width_um)
 
@@ -206,9 +259,15 @@ def _add_cells(layers: SectionLayers, cells: CellImage) -> None:
         _tell_about_cells(layer, layers)
 
 
-def _camera(viewer: Viewer) -> Any:
+def camera_of(viewer: Viewer) -> Any:
     """napari 0.9 moved it."""
     return viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera
+
+
+def _canvas_size(viewer: Viewer) -> tuple[int, int]:
+    """(height, width) in screen pixels. napari 0.9 moved it."""
+    size = viewer.canvas.size if hasattr(viewer, "canvas") else viewer._canvas_size
+    return int(size[0]), int(size[1])
 
 
 def _scale_bar(viewer: Viewer) -> Any:

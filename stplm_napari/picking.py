@@ -1,8 +1,10 @@
-"""From a place on the tissue to cells: a click, a polygon. Reads the cell label image, never the coloured overlay."""
+"""From a place on the tissue to the cell there. Reads the cell label image, never the coloured overlay."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Generator
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +14,12 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from stplm_napari.layers import SectionLayers
+    from stplm_napari.selection import CellGrid
 
 REACH_UM = 4.0
 """A click between cells takes the nearest centroid within this distance."""
-_DRAG_PX = 4
+_TILE_PX = 256
+DRAG_PX = 4
 """A mouse that moved this many screen pixels was panning, not clicking."""
 
 
@@ -49,6 +53,21 @@ class CellPicker:
         self._centroids = centroids_um
         self._tree: Any = None
         self._placed = np.zeros(0, np.int64)
+        self._grid: CellGrid | None = None
+        self._building = threading.Lock()
+
+    @property
+    def grid(self) -> CellGrid | None:
+        """The centroids sorted for shapes to search in, built at first use (half a second a million cells).
+
+        None where no positions are known. Any thread may ask.
+        """
+        with self._building:
+            if self._grid is None and self._centroids is not None:
+                from stplm_napari.selection import CellGrid
+
+                self._grid = CellGrid(self._centroids)
+            return self._grid
 
     def cell_at(self, xy_um: ArrayLike, reach_um: float = REACH_UM) -> int:
         """Row of the cell under a place, else of the nearest centroid within ``reach_um``; -1 when there is none."""
@@ -57,6 +76,33 @@ class CellPicker:
             return -1
         row = self._under(place)
         return row if row >= 0 else self._nearest(place, reach_um)
+
+    def cells_along(self, path_um: ArrayLike) -> NDArray[np.int64]:
+        """Rows of the cells under a line through (n, 2) places in µm, looked up at every pixel of it; ascending."""
+        if self._labels is None:
+            return np.zeros(0, np.int64)
+        places = np.asarray(path_um, float).reshape(-1, 2)
+        corners = (np.c_[places, np.ones(len(places))] @ self._to_pixel.T)[:, :2]
+        found = [self._values_between(a, b) for a, b in pairwise(corners)]
+        values = np.unique(np.concatenate(found or [self._values_between(*corners[[0, 0]])]))
+        rows = self._rows[values[values < len(self._rows)]]
+        return np.sort(rows[rows >= 0])
+
+    def _values_between(self, start: NDArray[np.floating], end: NDArray[np.floating]) -> NDArray[np.int64]:
+        """Label values at the pixels of a straight line, in tiles so that a long line reads no large window."""
+        assert self._labels is not None
+        n = int(np.abs(end - start).max()) + 2
+        pixels = np.round(start + np.linspace(0, 1, n)[:, None] * (end - start)).astype(np.int64)
+        height, width = self._labels.shape
+        inside = ((pixels >= 0) & (pixels < [width, height])).all(axis=1)
+        values = [np.zeros(0, np.int64)]
+        pixels = pixels[inside]
+        for part in np.array_split(pixels, max(1, -(-len(pixels) // _TILE_PX))):
+            if len(part):
+                (x0, y0), (x1, y1) = part.min(axis=0), part.max(axis=0) + 1
+                window = np.asarray(self._labels[y0:y1, x0:x1])
+                values.append(window[part[:, 1] - y0, part[:, 0] - x0].astype(np.int64))
+        return np.concatenate(values)
 
     def _under(self, place: NDArray[np.floating]) -> int:
         if self._labels is None:
@@ -96,7 +142,7 @@ def install_click(
         while event.type == "mouse_move":
             yield
         moved = float(np.abs(np.asarray(event.pos, float) - start).max())
-        if left and moved <= _DRAG_PX and event.type == "mouse_release" and viewer.dims.ndisplay == 2:
+        if left and moved <= DRAG_PX and event.type == "mouse_release" and viewer.dims.ndisplay == 2:
             y, x = event.position[-2:]
             if (row := layers.picker.cell_at((x, y), reach_um)) >= 0:
                 callback(row, event)
@@ -108,23 +154,3 @@ def install_click(
             viewer.mouse_drag_callbacks.remove(on_press)
 
     return remove
-
-
-def cells_in_polygon(xy_um: NDArray[np.floating], polygon: ArrayLike) -> NDArray[np.int64]:
-    """Rows of the centroids inside a polygon.
-
-    Parameters
-    ----------
-    xy_um
-        (n_cells, 2) x, y in µm.
-    polygon
-        (n_points, 2) x, y in µm, at least three points; it closes itself and may be self-crossing (even-odd).
-    """
-    import shapely
-
-    corners = np.asarray(polygon, float)
-    if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < 3:
-        raise ValueError(f"a polygon has at least three (x, y) points, not shape {corners.shape}")
-    shape = shapely.make_valid(shapely.Polygon(corners))
-    shapely.prepare(shape)
-    return np.flatnonzero(shapely.contains_xy(shape, xy_um[:, 0], xy_um[:, 1]))

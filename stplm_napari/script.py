@@ -48,6 +48,11 @@ def _classify(params: Mapping[str, Any]) -> list[str]:
     return ["classifier, labels = tasks.classify(", "    table,", "    {", *(f"    {r}" for r in rows), "    },", ")"]
 
 
+def _regions(params: Mapping[str, Any]) -> list[str]:
+    rows = [f"    {region!r}," for region in params["regions"]]
+    return ["# Drawn regions: rings of (x, y) in µm, even-odd.", "regions = [", *rows, "]"]
+
+
 def _export(params: Mapping[str, Any]) -> list[str]:
     given = ", ".join(f"{key}={value!r}" for key, value in params.items() if key != "path")
     return [f"tasks.export(section, table, {params['path']!r}, {given})"]
@@ -57,5 +62,6 @@ _LINES: dict[str, Callable[[Mapping[str, Any]], list[str]]] = {
     "open": _open,
     "embed": _embed,
     "classify": _classify,
+    "regions": _regions,
     "export": _export,
 }

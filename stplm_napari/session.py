@@ -23,9 +23,11 @@ from stplm_napari.changes import CellClass, Change
 from stplm_napari.journal import Journal, journal_path
 from stplm_napari.results import Result
 from stplm_napari.steps import Step
+from stplm_napari.tools import Tool
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from numpy.typing import ArrayLike, NDArray
 
 CELLS, CLUSTER, CLASS, TUMOUR, CONFIDENCE = "cells", "cluster", "class", "tumour", "confidence"
 """What the tissue can be coloured by."""
@@ -89,6 +91,10 @@ class Session:
     predicted = Signal()
     colouring_changed = Signal()
     active_class_changed = Signal(str)
+    regions_changed = Signal()
+    selection_changed = Signal()
+    tool_changed = Signal()
+    """The tool in hand, or whether it is in use at all (:attr:`annotating`)."""
     failed = Signal(StplmError)
 
     _of: ClassVar[WeakKeyDictionary[Any, Session]] = WeakKeyDictionary()
@@ -97,8 +103,11 @@ class Session:
         self.section: Any = None
         self.path: Path | None = None
         self.annotations = Annotations(classes=start_classes())
-        self.annotating = False
-        """Whether a click on a cell labels it; the Annotate dock switches it on."""
+        self._annotating = False
+        self.tool = Tool()
+        """What the mouse does while annotating; change it with :meth:`use`."""
+        self.selected: NDArray[np.int64] = np.zeros(0, np.int64)
+        """Rows of the cells that are selected, ascending; change it with :meth:`select`."""
         self.classifier: Any = None
         self.embedding: Embedding | None = None
         self.prediction: Prediction | None = None
@@ -225,7 +234,9 @@ class Session:
         self.revision = Revision(section=self.revision.section + 1)
         self.colouring = Colouring(by=CLASS if self.is_predicted else CLUSTER if self._has_clusters() else CELLS)
         self.active_class = self.annotations.classes[0].name if self.annotations.classes else ""
+        self.selected = np.zeros(0, np.int64)
         self.steps = [Step("open", {"path": str(path)})] if path is not None else []
+        self._record_regions()
         self.section_opened.emit()
 
     def label(self, cells: Iterable[str], name: str | None = None) -> None:
@@ -235,6 +246,63 @@ class Session:
             raise LabelError("No class is chosen.", mend="Choose a class in the list, or add one (+).")
         self.adopt(name)
         self.annotations.set_labels(cells, name)
+
+    def label_rows(self, rows: ArrayLike, name: str | None = None) -> None:
+        """:meth:`label` by row numbers: of many cells, much faster. No rows, no step."""
+        cells = self.annotations.labels.cells_at(np.asarray(rows, np.int64))
+        if cells:
+            self.label(cells, name)
+
+    def clear_rows(self, rows: ArrayLike) -> None:
+        """Take the labels of cells away, by row numbers."""
+        self.annotations.clear_labels(self.annotations.labels.cells_at(np.asarray(rows, np.int64)))
+
+    def select(self, rows: ArrayLike) -> None:
+        """Make these the selected cells; none by an empty list."""
+        rows = np.unique(np.asarray(rows, np.int64))
+        if not np.array_equal(rows, self.selected):
+            self.selected = rows
+            self.selection_changed.emit()
+
+    def shown(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of the rows that the user can see: cells of a class whose eye is closed are left out.
+
+        Lasso, polygon, brush and "all cells of" act on these. Classes are hidden only while the tissue is coloured by
+        class; a cell that the user labelled counts as of that class.
+        """
+        hidden = self.colouring.hidden
+        if not hidden or self.colouring.by != CLASS or not self.is_predicted:
+            return rows
+        predicted = self.table.obs[keys.CLASS].cat
+        # One entry more: cells without a class have code -1, the last one.
+        visible = np.array([*(str(n) not in hidden for n in predicted.categories), True])[predicted.codes.to_numpy()]
+        labels = self.annotations.labels
+        visible[labels.rows] = [name not in hidden for name in labels.names()]
+        return rows[visible[rows]]
+
+    def rows_where(self, column: str, value: str) -> NDArray[np.int64]:
+        """Rows of the visible cells with that value in a categorical column of obs, e.g. of a predicted class."""
+        found = self.table.obs[column].cat
+        places = [i for i, n in enumerate(found.categories) if str(n) == value]
+        return self.shown(np.flatnonzero(np.isin(found.codes.to_numpy(), places)))
+
+    def use(self, **what: Any) -> None:
+        """Change any of ``shape``, ``does``, ``radius_um`` of the tool."""
+        new = replace(self.tool, **what)
+        if new != self.tool:
+            self.tool = new
+            self.tool_changed.emit()
+
+    @property
+    def annotating(self) -> bool:
+        """Whether the tool is in use; the Annotate dock switches it on while it is in front."""
+        return self._annotating
+
+    @annotating.setter
+    def annotating(self, on: bool) -> None:
+        if on != self._annotating:
+            self._annotating = on
+            self.tool_changed.emit()
 
     def adopt(self, name: str) -> None:
         """Make a class that only the prediction has one of the user's own."""
@@ -303,6 +371,11 @@ class Session:
         return [str(n) for n in (filter(is_tumour_name, self.predicted_classes) if given is None else given)]
 
     def _on_change(self, change: Change) -> None:
+        if change.regions is not None:
+            self._record_regions()
+            self.regions_changed.emit()
+            if change.classes[0] == change.classes[1]:
+                return
         before, after = change.classes
         matters = self._matters(change)
         now = self.revision
@@ -320,8 +393,15 @@ class Session:
         """Whether a change of the registry touches what was or is being predicted; a new, empty class does not."""
         before, after = ({(c.name, c.tumour) for c in classes} for classes in change.classes)
         used = {*self.predicted_classes, *self.annotations.counts()}
-        used |= {label.name for pair in change.labels.values() for label in pair if label is not None}
+        used |= change.classes_used
         return any(name in used for name, _ in before - after)
+
+    def _record_regions(self) -> None:
+        """The steps hold the regions as they are now, once."""
+        self.steps = [step for step in self.steps if step.name != "regions"]
+        if self.annotations.regions:
+            drawn = Step("regions", {"regions": [r.to_json() for r in self.annotations.regions]})
+            self.steps.insert(1 if self.steps and self.steps[0].name == "open" else 0, drawn)
 
     def _on_save_failed(self, error: StplmError) -> None:
         self.failed.emit(error)

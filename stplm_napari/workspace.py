@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
+import numpy as np
 from psygnal import Signal
 from qtpy.QtCore import QObject, QTimer
+from qtpy.QtGui import QKeySequence
+from qtpy.QtWidgets import QShortcut
 
 from stplm.errors import StplmError
 from stplm.progress import Progress
@@ -25,8 +30,11 @@ from stplm_napari.recent import remember
 from stplm_napari.results import Result, section_snapshot, snapshot
 from stplm_napari.session import Embedding, Prediction, Session
 from stplm_napari.steps import Step
+from stplm_napari.tools import CLEAR, LABEL, REGION, SELECT, SELECT_MORE, Shape
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from stplm_napari.layers import SectionLayers
     from stplm_napari.prepare import CellImage
 
@@ -49,6 +57,8 @@ class Workspace(QObject):
         self.canvas: Canvas | None = None
         self.opening, self.drawing = Slot(), Slot()
         self.embedding, self.classifying, self.exporting = Slot(), Slot(), Slot()
+        self.picking = Slot()
+        self._to_pick: deque[tuple[Callable[[], NDArray[np.int64]], str, str]] = deque()
         self.written: Path | None = None
         """What was exported last, and when (local time, HH:MM)."""
         self.written_at = ""
@@ -62,8 +72,12 @@ class Workspace(QObject):
         self._timer.setInterval(LIVE_DELAY_MS)
         self._timer.timeout.connect(self._refit)
         self.session.labels_changed.connect(self._on_labels)
+        self._help_key: QShortcut | None = None
         if (window := getattr(viewer, "window", None)) is not None:
             window._qt_window.destroyed.connect(self.close)
+            # napari cannot bind this key: it knows the unshifted ones only.
+            self._help_key = QShortcut(QKeySequence("?"), window._qt_window)
+            self._help_key.activated.connect(self.show_help)
 
     @classmethod
     def of(cls, viewer: Any) -> Workspace:
@@ -76,11 +90,22 @@ class Workspace(QObject):
     def close(self) -> None:
         """End all that runs and forget the session. The window calls it when it goes."""
         self._of.pop(self.viewer, None)
+        if self._help_key is not None:
+            with contextlib.suppress(RuntimeError):  # gone with its window
+                self._help_key.setEnabled(False)
+                self._help_key.deleteLater()
+            self._help_key = None
         Session.forget(self.viewer)
         if self.canvas is not None:
             self.canvas.let_go()
         self.jobs.cancel_all()
         self.worker.stop()
+
+    def show_help(self) -> None:
+        """The list of keys."""
+        from stplm_napari.widgets.keys import show_keys
+
+        show_keys(self.viewer.window._qt_window, str(self.viewer.theme))
 
     # --- opening ---
 
@@ -110,13 +135,14 @@ class Workspace(QObject):
 
         layers = make_layers(section, prepared)
         self.session.open(section, table, path=path)
-        for slot in (self.drawing, self.embedding, self.classifying, self.exporting):
+        for slot in (self.drawing, self.embedding, self.classifying, self.exporting, self.picking):
             slot.clear()
+        self._to_pick.clear()
         self._base, self._again, self.written = {"source": tasks.FROM_LABELS}, False, None
         if self.canvas is not None:
             self.canvas.close()
         layers.show(self.viewer)
-        self.canvas = Canvas(self.viewer, layers, self.session)
+        self.canvas = Canvas(self.viewer, layers, self.session, self.draw)
         self.drawing.changed.emit()
         return self.canvas
 
@@ -133,7 +159,7 @@ class Workspace(QObject):
                 return False
             self.canvas.let_go()
             layers.add_cells(cells)
-            self.canvas = Canvas(self.viewer, layers, self.session)
+            self.canvas = Canvas(self.viewer, layers, self.session, self.draw)
             threading.Thread(target=self._warm_up, daemon=True).start()
             return True
 
@@ -146,6 +172,8 @@ class Workspace(QObject):
 
     def _warm_up(self) -> None:
         """Import before the user asks what is slow to import; if that fails, the job that needs it will say so."""
+        if self.canvas is not None:
+            _ = self.canvas.layers.picker.grid
         tasks.import_classifier()
         try:
             self.worker.call("stplm_napari.tasks:import_torch", Path(), {})
@@ -242,10 +270,7 @@ class Workspace(QObject):
 
     def _own_labels(self) -> dict[str, list[str]]:
         """``{class: [cell ids]}``."""
-        own: dict[str, list[str]] = {}
-        for cell, label in self.session.annotations.labels.items():
-            own.setdefault(label.name, []).append(cell)
-        return own
+        return self.session.annotations.by_class()
 
     def _on_labels(self) -> None:
         self._request_refit()
@@ -267,6 +292,69 @@ class Workspace(QObject):
         if self._again or (job.state != FAILED and self._live and self.session.outdated):
             self._again = False
             self._request_refit()
+
+    # --- many cells at once ---
+
+    def draw(self, shape: Shape, does: str) -> None:
+        """Do with a drawn shape what the tool does: its cells are labelled, cleared or selected; or it is a region."""
+        if does == REGION:
+            session = self.session
+            self._guard(lambda: session.annotations.add_region(shape.rings(), class_name=self._own_class()))
+        elif self.canvas is not None:
+            picker = self.canvas.layers.picker
+            self.pick(lambda: shape.cells(picker), does)
+
+    def act_on_region(self, name: str, does: str, class_name: str = "") -> None:
+        """Label (by default with the region's class, else the active one), clear or select the cells of a region."""
+        if self.canvas is not None:
+            region, picker = self.session.annotations.region(name), self.canvas.layers.picker
+            self.pick(lambda: region.cells(picker), does, class_name or region.class_name)
+
+    def pick(self, find: Callable[[], NDArray[np.int64]], does: str, class_name: str = "") -> None:
+        """Find cells in a thread, then :meth:`act_on` them; one after the other, in the order they were asked for."""
+        self._to_pick.append((find, does, class_name or self.session.active_class))
+        if not self.picking.is_busy:
+            self._pick_next()
+
+    def act_on(self, rows: NDArray[np.int64], does: str, class_name: str = "") -> None:
+        """Label, clear or select cells, those that are hidden on the tissue left out. Raises LabelError."""
+        session = self.session
+        rows, name = session.shown(rows), class_name or session.active_class
+        if does == LABEL:
+            session.label_rows(rows, name)
+        elif does == CLEAR:
+            session.clear_rows(rows)
+        elif does in (SELECT, SELECT_MORE):
+            session.select(rows if does == SELECT else np.union1d(rows, session.selected))
+        words = {LABEL: f"labelled {name}", CLEAR: "cleared"}.get(does, "selected")
+        self.viewer.status = (
+            f"{len(rows):,} cell{'' if len(rows) == 1 else 's'} {words}" if len(rows) else "No cells there"
+        )
+
+    def try_to_act_on(self, rows: NDArray[np.int64], does: str, class_name: str = "") -> None:
+        """:meth:`act_on`; an error is shown in the dock."""
+        self._guard(lambda: self.act_on(rows, does, class_name))
+
+    def _own_class(self) -> str:
+        """The active class where it is one of the user's own, "" else."""
+        name = self.session.active_class
+        return name if self.session.annotations.get(name) is not None else ""
+
+    def _pick_next(self) -> None:
+        if not self._to_pick:
+            return
+        find, does, class_name = self._to_pick.popleft()
+        opened = self.session.revision.section
+
+        def put(rows: NDArray[np.int64]) -> bool:
+            if self.session.revision.section != opened:
+                return False
+            self.act_on(rows, does, class_name)
+            return True
+
+        job = self.jobs.start("Picking cells", lambda _: find(), put, quiet=True)
+        job.ended.connect(self._pick_next)
+        self.picking.take(job)
 
     # --- exporting ---
 

@@ -43,6 +43,11 @@ def style_sheet(theme: str) -> str:
     QPushButton[kind="link"], QToolButton[kind="link"] {{
         background: transparent; color: {faint}; border: none; padding: 2px; text-align: left; }}
     QPushButton[kind="link"]:hover, QToolButton[kind="link"]:hover {{ color: {text}; }}
+    QToolButton[kind="tool"] {{
+        background-color: {panel}; color: {text}; border: 1px solid transparent; border-radius: 4px; padding: 4px; }}
+    QToolButton[kind="tool"]:hover {{ border-color: {accent}; }}
+    QToolButton[kind="tool"]:checked {{ background-color: {accent}; border-color: {accent}; }}
+    QToolButton[kind="tool"]::menu-indicator {{ image: none; }}
     QFrame[kind="error"] {{
         background-color: {panel}; border: none; border-left: 3px solid {bad}; border-radius: 3px; }}
     QFrame[kind="empty"] {{ background-color: {panel}; border-radius: 6px; }}

@@ -10,7 +10,7 @@ import pytest
 
 from stplm import keys
 from stplm_napari.layers import show_section
-from stplm_napari.picking import CellPicker, cells_in_polygon, install_click
+from stplm_napari.picking import CellPicker, install_click
 
 
 @pytest.fixture
@@ -52,14 +52,11 @@ def test_cells_known_by_their_centres_only() -> None:
     assert picker.cell_at((9, 1)) == 1, "a cell without a position hinders no other"
 
 
-def test_polygons_take_the_centres_inside() -> None:
-    xy = np.array([[1.0, 1.0], [3.0, 1.0], [1.0, 3.0], [9.0, 9.0]])
-    assert cells_in_polygon(xy, [(0, 0), (4, 0), (4, 2), (0, 2)]).tolist() == [0, 1]
-    bow_tie = [(0, 0), (4, 4), (4, 0), (0, 4)]
-    assert cells_in_polygon(xy, bow_tie).tolist() == []
-    assert cells_in_polygon(np.array([[0.5, 2.0], [2.0, 0.5]]), bow_tie).tolist() == [0]
-    with pytest.raises(ValueError, match="three"):
-        cells_in_polygon(xy, [(0, 0), (4, 0)])
+def test_a_line_takes_the_cells_it_goes_over(picker: CellPicker, centres: np.ndarray) -> None:
+    assert picker.cells_along(centres[[0, 3]]).tolist() == [0, 1, 2, 3]
+    assert picker.cells_along([centres[40] + [7, 0]]).tolist() == [40]
+    assert picker.cells_along(centres[[12, 131]] + [[-50, 0], [50, 0]]).size > 10
+    assert picker.cells_along([(-50, -50), (-20, 500)]).size == 0
 
 
 class Mouse:

@@ -1,0 +1,51 @@
+"""The keys that work on the canvas, and what they do; the help panel lists this table. No Qt."""
+
+from __future__ import annotations
+
+from stplm_napari.tools import BRUSH, CLEAR, CLICK, LASSO, POLYGON, REGION, SELECT
+
+TOOL_KEYS = {CLICK: "S", LASSO: "L", POLYGON: "P", BRUSH: "B"}
+MODE_KEYS = {CLEAR: "E", SELECT: "A", REGION: "R"}
+
+HELP: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
+    (
+        "Classes",
+        (
+            ("1 to 9", "Choose the class"),
+            ("Click", "Give a cell the class"),
+            ("Right click", "Take a cell's label away"),
+            ("Ctrl-Z", "Undo"),
+            ("Ctrl-Shift-Z", "Redo"),
+        ),
+    ),
+    (
+        "Tools",
+        (
+            (TOOL_KEYS[CLICK], "Single cells"),
+            (TOOL_KEYS[LASSO], "Lasso: drag around cells"),
+            (TOOL_KEYS[POLYGON], "Polygon: click its corners"),
+            ("Enter, double click", "Close the polygon"),
+            ("Backspace", "Take its last corner back"),
+            (TOOL_KEYS[BRUSH], "Brush: drag over cells"),
+            ("[ and ]", "Smaller and larger brush"),
+            ("Esc", "Drop what is being drawn, or the selection"),
+        ),
+    ),
+    (
+        "What a tool does",
+        (
+            (MODE_KEYS[CLEAR], "Clear labels instead of giving them, on and off"),
+            (MODE_KEYS[SELECT], "Select cells, on and off"),
+            (MODE_KEYS[REGION], "Draw a named region, on and off"),
+            ("Shift while drawing", "Clear labels; when selecting, add to the selection"),
+        ),
+    ),
+    (
+        "View",
+        (
+            ("Space held, or middle button", "Move the view while a tool draws"),
+            ("Wheel", "Zoom"),
+            ("?", "This list"),
+        ),
+    ),
+)
