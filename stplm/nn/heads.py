@@ -7,18 +7,16 @@ these fit reference profiles: a linear path around the encoder, for genes that i
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stplm.nn.schemes import Scheme
-
+Scheme = Literal["joint", "hierarchical"]
 _TARGET_SUM = 100.0
 _FADE_COUNTS = 10.0
 """At this many counts, a cell's evidence weighs half; without counts, none is left."""
-_LOWEST = -40.0
 
 
 @dataclass(frozen=True)
@@ -145,28 +143,3 @@ class ClassHeads(nn.Module):
     @staticmethod
     def _log_softmax_within(logits: Tensor, members: Tensor) -> Tensor:
         return logits - logits.masked_fill(~members, -torch.inf).logsumexp(1, keepdim=True)
-
-    def shifted(self, log_proba: Tensor) -> Tensor:
-        """Log-probabilities (n, k) at the classes' shares in tissue."""
-        if not self.config.log_shift:
-            return log_proba
-        shift = torch.tensor(self.config.log_shift, dtype=log_proba.dtype, device=log_proba.device)
-        return F.log_softmax(log_proba.clamp(min=_LOWEST) + shift, dim=1)
-
-    def calibrated(self, log_proba: Tensor) -> tuple[Tensor, Tensor]:
-        """The two outputs from :meth:`log_proba`: class probabilities (n, k), probability of tumour (n,).
-
-        The tumour output is the odds of all tumour classes together, with a temperature of its own.
-        """
-        shifted = self.shifted(log_proba)
-        proba = torch.softmax(shifted / self.config.temperature, dim=1)
-        if not self.config.tumour_classes:
-            return proba, torch.zeros_like(proba[:, 0])
-        return proba, torch.sigmoid(self.tumour_logit(shifted) / self.config.tumour_temperature)
-
-    def tumour_logit(self, log_proba: Tensor) -> Tensor:
-        """Log of the odds (n,) that a cell is of a tumour class, from class log-probabilities."""
-        finite = log_proba.clamp(min=_LOWEST)
-        lowest = finite.new_full((len(finite), 1), _LOWEST)
-        side = [torch.cat([finite[:, m], lowest], dim=1).logsumexp(1) for m in (self.is_tumour, ~self.is_tumour)]
-        return side[0] - side[1]

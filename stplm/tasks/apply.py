@@ -50,12 +50,11 @@ def apply_heads(
     Cancelled
         When ``progress`` raises it; nothing is written then.
     """
-    import torch
-
     from stplm.io.cell_table import counts_matrix
     from stplm.io.groups import as_table
     from stplm.tasks.cells import prepare_cells, table_genes
     from stplm.tasks.device import choose_device
+    from stplm.tasks.finetune_scores import outputs
 
     table, loaded = as_table(table), load_model(model)
     heads = loaded.heads
@@ -71,8 +70,7 @@ def apply_heads(
     logs = section_log_proba(
         loaded.encoder, heads, cells, counts, genes, device=choose_device(device), dtype=dtype, progress=progress
     )
-    with torch.no_grad():
-        proba, tumour = (p.numpy() for p in heads.calibrated(torch.from_numpy(logs)))
+    proba, tumour = outputs(heads, logs)
     empty = np.asarray(counts.sum(1)).ravel() == 0
     classes = list(heads.config.classes)
     table.obs[keys.CLASS] = pd.Categorical.from_codes(np.where(empty, -1, proba.argmax(1)), pd.Index(classes))

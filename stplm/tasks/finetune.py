@@ -230,11 +230,9 @@ class _Run:
     ) -> tuple[NDArray[np.float64], dict[str, float]]:
         """Put shares and temperatures into the heads, all on the CPU: the classes' shares (k,) in these sections, and
         the scores of held-out cells, called as :func:`stplm.predict` calls them; none without such cells."""
-        import torch
-
         from stplm.tasks.apply import section_log_proba
         from stplm.tasks.finetune_heads import label_weights, trained_shares
-        from stplm.tasks.finetune_scores import calibrate, class_scores, log_shares
+        from stplm.tasks.finetune_scores import calibrate, class_scores, log_shares, outputs
 
         logs = [
             section_log_proba(encoder, heads, s.cells, s.counts, s.genes, device=self.processes.device)
@@ -250,7 +248,7 @@ class _Run:
         errors = calibrate(heads, held, codes, np.exp(log_share))
         if not len(codes):
             return np.exp(log_share), {}
-        proba, tumour = (p.numpy() for p in heads.calibrated(torch.from_numpy(held)))
+        proba, tumour = outputs(heads, held)
         scores = class_scores(codes, proba.argmax(1), tumour, heads.is_tumour.numpy())
         return np.exp(log_share), {**scores, **errors}
 

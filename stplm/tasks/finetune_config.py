@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args, get_type_hints
 
-from stplm.nn.schemes import Scheme
+from stplm.tasks.outcome import Scheme
 
 
 @dataclass(frozen=True)
@@ -16,18 +16,18 @@ class FinetuneConfig:
     """What trains beside the heads: every weight, low-rank changes of the linear layers, or nothing."""
     frozen_layers: int = 0
     """How many of the encoder's first layers stay as they are, and with the first also the genes' embeddings."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     """Highest learning rate of the encoder."""
-    head_learning_rate: float = 1e-3
+    head_learning_rate: float = 3e-4
     """Highest learning rate of the heads."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """How the learning rates fall after warm-up, to zero at the last epoch."""
     warm_up: float = 0.05
     """Share of the training in which the learning rates rise from zero."""
-    epochs: int = 10
+    epochs: int = 8
     """How often each labelled cell is seen, at most; fewer where the held-out score stops rising."""
-    batch: int = 512
-    """Cells in a step of the optimiser, without those around them that are context only."""
+    batch: int = 256
+    """Labelled cells in a step of the optimiser; those around them come on top."""
     patch: int = 128
     """Cells in a contiguous patch of tissue; a batch is several patches."""
     neighbours: bool = True
@@ -67,8 +67,8 @@ class FinetuneConfig:
     """Cells this near (µm) to a held-out cell are not learnt from."""
     patience: int = 4
     """Epochs without a better held-out macro-F1 after which training stops."""
-    refit: bool = False
-    """After the best number of epochs is known, train again on all labels, held-out ones too. Takes twice as long."""
+    refit: bool = True
+    """After the best number of epochs is known, train again on all labels, held-out ones too: up to twice as long."""
     checkpoint_every: int = 100
     """Steps between checkpoints."""
     precision: Literal["float32", "bfloat16"] = "float32"

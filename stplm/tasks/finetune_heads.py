@@ -66,6 +66,8 @@ def new_heads(
     with torch.no_grad():
         _set_scales(heads, sections, vectors, columns, log_ratio, random)
         inputs, codes = _labelled_inputs(heads, sections, vectors, random)
+        # What surrounds a cell misleads a linear head more often than it helps: only training finds a use for it.
+        inputs[:, encoder.config.own_width : encoder.config.dim] = 0
         tumour_codes = heads.is_tumour.numpy()[codes].astype(np.int64)
         coefficients, bias = _logistic(inputs, codes, weights[codes], len(classes))
         heads.types.bias.copy_(_tensor(bias))

@@ -23,13 +23,15 @@ from stplm.tasks.checkpoints import Checkpoints
 from stplm.tasks.curves import Curves
 from stplm.tasks.finetune_config import FinetuneConfig
 from stplm.tasks.finetune_heads import trained_shares
-from stplm.tasks.finetune_patches import Forward, Patch, group, plan_patches
+from stplm.tasks.finetune_patches import Forward, Patch, at_once, group, plan_patches
 from stplm.tasks.finetune_scores import held_out_scores
 from stplm.tasks.processes import Processes
 
 OnEpoch = Callable[[int, dict[str, float]], None]
 SCORES = ("loss", "macro_f1", "balanced_accuracy", "tumour_f1")
 _CLIP = 1.0
+_AT_ONCE = 1024
+"""Cells, context included, whose activations are in memory together."""
 _TURN, _PLAN, _HELD_OUT = 1, 2, 3
 
 
@@ -42,11 +44,11 @@ class Learner(nn.Module):
         self._forward, self._config = forward, config
         self._weights = weights
 
-    def forward(self, patches: list[Patch], total: int, draws: list[int]) -> Tensor:
-        """Loss summed over the scored cells of ``patches``, over ``total``. ``draws``: seed and which patches."""
+    def forward(self, patches: list[Patch], total: float, seed: list[int]) -> Tensor:
+        """Loss summed over the scored cells of ``patches``, over ``total``."""
         config, loss = self._config, self._weights.new_zeros(())
-        for number, patch in zip(draws[1:], patches, strict=True):
-            random = np.random.default_rng([*draws[:1], number])
+        for patch in patches:
+            random = np.random.default_rng([*seed, patch.section, int(patch.cells[0])])
             generator = torch.Generator(self._weights.device).manual_seed(int(random.integers(2**62)))
             log_proba = self._forward.log_proba(
                 patch, thinning=config.thinning, turn=float(random.uniform(0, 2 * np.pi)), generator=generator
@@ -60,6 +62,9 @@ class Learner(nn.Module):
                 smoothing=config.label_smoothing,
             )
             loss = loss + part * (patch.scored / total)
+        if not patches:
+            # One process of several may be left without a patch; its gradients are 0.
+            loss = loss + 0 * sum(p.sum() for p in self.parameters() if p.requires_grad)
         return loss
 
 
@@ -163,16 +168,16 @@ def _loop(
                 parameters["lr"] = parameters["highest"] * rate
             draw = int(np.random.default_rng([config.seed, epoch, _TURN, number]).integers(2**62))
             torch.manual_seed(draw)
-            mine = list(range(len(batch)))[processes.index :: processes.count]
-            total = sum(p.scored for p in batch)
-            with half:
-                loss = wrapped([batch[i] for i in mine], total / processes.count, [draw, *mine])
+            total, value = sum(p.scored for p in batch), 0.0
             optimiser.zero_grad(set_to_none=True)
-            processes.backward(loss)
+            for part, patches in enumerate(at_once(batch, _AT_ONCE * processes.count)):
+                with half:
+                    loss = wrapped(patches[processes.index :: processes.count], total / processes.count, [draw, part])
+                processes.backward(loss)
+                value += float(processes.mean(loss.detach()))
             torch.nn.utils.clip_grad_norm_(learnt, _CLIP)
             optimiser.step()
             step, seen = step + 1, seen + total
-            value = float(processes.mean(loss.detach()))
             losses = [losses[0] + value * total, losses[1] + total]
             state.at.copy_(torch.tensor([epoch, number + 1, step]))
             if main:

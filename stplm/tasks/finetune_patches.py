@@ -73,17 +73,30 @@ def _ring(section: LabelledSection, near: NDArray[np.int64]) -> NDArray[np.int64
     return np.setdiff1d(neighbours[near][weights[near] > 0].astype(np.int64), near)
 
 
-def group(patches: list[Patch], cells: int) -> list[list[Patch]]:
-    """Patches in batches of about ``cells`` cells (and context in proportion); a batch has at least one patch."""
-    batches: list[list[Patch]] = [[]]
-    filled = 0
+def group(patches: list[Patch], scored: int) -> list[list[Patch]]:
+    """Patches in batches, each just large enough to score ``scored`` cells; the last may score fewer."""
+    batches: list[list[Patch]] = []
+    filled = scored
     for patch in patches:
-        if filled and filled + len(patch.cells) > 1.75 * cells:
+        if filled >= scored:
             batches.append([])
             filled = 0
         batches[-1].append(patch)
+        filled += patch.scored
+    return batches
+
+
+def at_once(batch: list[Patch], cells: int) -> list[list[Patch]]:
+    """A batch's patches in parts of at most ``cells`` cells, or of one patch: what is in memory together."""
+    parts: list[list[Patch]] = []
+    filled = cells
+    for patch in batch:
+        if filled + len(patch.cells) > cells:
+            parts.append([])
+            filled = 0
+        parts[-1].append(patch)
         filled += len(patch.cells)
-    return [b for b in batches if b]
+    return parts
 
 
 class Forward:

@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stplm.evaluation.calibration import expected_calibration_error
+from stplm.tasks.outcome import class_temperature, outcomes, tumour_odds, tumour_temperature
 
 if TYPE_CHECKING:
     from stplm.nn.heads import ClassHeads
 
 _CALL = 0.5
-_RANGE = (0.3, 5.0)
+_CAUTIOUS = 10.0
+_LOWEST = -60.0
 _DEFAULT_TEMPERATURE = 1.5
 """Without held-out cells; fine-tuned on a few labels, a model is too sure of itself."""
 
@@ -57,6 +59,21 @@ def class_scores(
     return scores
 
 
+def outputs(heads: ClassHeads, log_proba: Logs) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The two calibrated outputs from log-probabilities (n, k) as trained: classes (n, k) and tumour (n,), which is the
+    sum over the tumour classes."""
+    config, tumour = heads.config, heads.is_tumour.cpu().numpy()
+    logits = _shifted(heads, log_proba)
+    return outcomes(
+        logits,
+        tumour,
+        tumour_logit=tumour_odds(logits, tumour) if tumour.any() and not tumour.all() else None,
+        temperature=config.temperature,
+        tumour_temperature=config.tumour_temperature,
+        scheme=config.scheme,
+    )
+
+
 def calibrate(
     heads: ClassHeads, log_proba: Logs, codes: NDArray[np.int64], shares: NDArray[np.float64]
 ) -> dict[str, float]:
@@ -65,32 +82,35 @@ def calibrate(
     ``log_proba`` (n, k) are as trained; the heads' shift must be set. Classes count by their ``shares`` (k,) in tissue,
     not in the labels. Without cells, temperatures are set by rule of thumb and nothing is told.
     """
-    import torch
-
+    joint = heads.config.scheme == "joint"
     if not len(codes):
-        heads.set(temperature=_DEFAULT_TEMPERATURE, tumour_temperature=_DEFAULT_TEMPERATURE)
+        heads.set(temperature=_DEFAULT_TEMPERATURE, tumour_temperature=1.0 if joint else _DEFAULT_TEMPERATURE)
         return {}
     heads.set(temperature=1.0, tumour_temperature=1.0)
-    given = torch.as_tensor(log_proba, dtype=torch.float64)
-    shifted = heads.shifted(given)
-    before = _errors(heads, given, codes)
+    before = _errors(heads, log_proba, codes)
     weight = shares[codes] / np.bincount(codes, minlength=len(shares))[codes]
-    fitted = _temperature(shifted.numpy(), codes, weight)
-    changes = {"temperature": fitted}
-    tumour = heads.is_tumour.cpu().numpy()
-    if tumour.any():
-        odds = heads.tumour_logit(shifted).numpy()
-        two = np.stack([-odds / 2, odds / 2], axis=1)
-        changes["tumour_temperature"] = _temperature(two, tumour[codes].astype(np.int64), weight)
-    heads.set(**changes)
-    after = _errors(heads, given, codes)
-    return {**{f"{k}_before": v for k, v in before.items()}, **after}
+    logits, tumour = _shifted(heads, log_proba), heads.is_tumour.cpu().numpy()
+    both = tumour.any() and not tumour.all()
+    if both and not joint:
+        # The other side's classes are the tumour output's to rule out.
+        within = np.where(tumour[codes][:, None] == tumour, logits, _LOWEST)
+        temperature = class_temperature(within, codes, weight, cautious=_CAUTIOUS)
+        odds = tumour_odds(logits, tumour)
+    else:
+        temperature = class_temperature(logits, codes, weight, cautious=_CAUTIOUS)
+        odds = tumour_odds(logits / temperature, tumour) if both else np.zeros(len(codes))
+    heads.set(temperature=temperature, tumour_temperature=tumour_temperature(odds, tumour[codes], weight))
+    return {**{f"{k}_before": v for k, v in before.items()}, **_errors(heads, log_proba, codes)}
 
 
-def _errors(heads: ClassHeads, log_proba: object, codes: NDArray[np.int64]) -> dict[str, float]:
-    proba, tumour = (p.numpy() for p in heads.calibrated(log_proba))  # type: ignore[arg-type]
-    right = proba.argmax(1) == codes
-    errors = {"calibration_error": expected_calibration_error(np.clip(proba.max(1), 0, 1), right)}
+def _shifted(heads: ClassHeads, log_proba: Logs) -> NDArray[np.float64]:
+    shift = np.asarray(heads.config.log_shift) if heads.config.log_shift else 0.0
+    return _normalised(np.asarray(log_proba, dtype=np.float64) + shift)
+
+
+def _errors(heads: ClassHeads, log_proba: Logs, codes: NDArray[np.int64]) -> dict[str, float]:
+    proba, tumour = outputs(heads, log_proba)
+    errors = {"calibration_error": expected_calibration_error(np.clip(proba.max(1), 0, 1), proba.argmax(1) == codes)}
     is_tumour = heads.is_tumour.cpu().numpy()
     if is_tumour.any():
         sure = np.clip(np.maximum(tumour, 1 - tumour), 0, 1)
@@ -98,20 +118,8 @@ def _errors(heads: ClassHeads, log_proba: object, codes: NDArray[np.int64]) -> d
     return errors
 
 
-def _temperature(logits: Logs, codes: NDArray[np.int64], weight: NDArray[np.float64]) -> float:
-    """What to divide ``logits`` (n, k) by so that the classes ``codes`` are most likely."""
-    from scipy.optimize import minimize_scalar
-
-    def loss(log_temperature: float) -> float:
-        scaled = _normalised(logits / np.exp(log_temperature))
-        return float(-(weight * scaled[np.arange(len(codes)), codes]).sum() / weight.sum())
-
-    bounds = (float(np.log(_RANGE[0])), float(np.log(_RANGE[1])))
-    return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
-
-
 def _normalised(logs: Logs) -> NDArray[np.float64]:
     """Rows of log-probabilities that add up to 1."""
-    high = np.maximum(np.asarray(logs, dtype=np.float64), -60.0)
+    high = np.maximum(np.asarray(logs, dtype=np.float64), _LOWEST)
     high = high - high.max(1, keepdims=True)
     return np.asarray(high - np.log(np.exp(high).sum(1, keepdims=True)))
