@@ -26,8 +26,12 @@ from stplm.tasks.classifier import Classifier
 from stplm.tasks.features import Features, cell_features, column_scale
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from anndata import AnnData
     from spatialdata import SpatialData
+
+    from stplm.models import Model
 
 _SHIFT_CELLS = 20_000
 _CALIBRATION_CELLS = 1_500
@@ -124,19 +128,24 @@ def fit_classifier(
     return classifier
 
 
-def predict(table: AnnData | SpatialData, classifier: Classifier) -> AnnData:
+def predict(table: AnnData | SpatialData, classifier: Classifier | Model | str | Path) -> AnnData:
     """Class, calibrated confidence and tumour probability of every cell, written into the cell table.
 
     Writes ``obs["stplm_class"]`` (categorical) and ``obs["stplm_tumour"]`` (float32), both missing for cells
     without counts, ``obs["stplm_confidence"]`` (float32; 0 for those), ``obsm["stplm_proba"]`` (n_cells, n_classes)
     float32 and ``uns["stplm"]["prediction"]``. A cell's result depends on that cell and the classifier only. Returns
-    the cell table.
+    the cell table. ``classifier`` may be a fine-tuned model or its folder (:func:`stplm.finetune`); then the table need
+    not be embedded.
 
     Raises
     ------
     ModelError
         When the table is not embedded, or with another model than the classifier was fitted on.
     """
+    if not isinstance(classifier, Classifier):
+        from stplm.tasks.apply import apply_heads
+
+        return apply_heads(table, classifier)
     table = as_table(table)
     if (fitted := classifier.info.get("embedding")) and fitted != _embedding_checksum(table):
         raise ModelError(
