@@ -26,12 +26,12 @@ class Peer:
 
     def load(self) -> ModuleType:
         """Its module."""
-        return import_module(f"benchmarks.peers.{self.module}")
+        return import_module(self.module)
 
 
 PEERS = [
-    Peer("CellTypist", "celltypist", "celltypist", {"majority_voting": False}),
-    Peer("CellTypist, majority voting", "celltypist", "celltypist", {"majority_voting": True}),
-    Peer("CellPLM, from scratch", "cellplm", "cellplm"),
-    Peer("scANVI", "scanvi", "scvi-tools", max_seeds={"coarse": 3, "fine": 3}),
+    Peer("CellTypist", "benchmarks.peers.celltypist", "celltypist", {"majority_voting": False}),
+    Peer("CellTypist, majority voting", "benchmarks.peers.celltypist", "celltypist", {"majority_voting": True}),
+    Peer("CellPLM, from scratch", "benchmarks.peers.cellplm", "cellplm"),
+    Peer("scANVI", "benchmarks.peers.scanvi", "scvi-tools", max_seeds={"coarse": 3, "fine": 3}),
 ]

@@ -59,11 +59,12 @@ def predict(
     ``cache`` is the folder of kept predictions; ``python`` gives the interpreter of the peers' environment.
     """
     section = table_digest(table)
-    made_from = [peer.module, environment.pinned(peer.package), peer.load().SETTINGS, section]
+    name = peer.module.rpartition(".")[2]
+    made_from = [name, environment.pinned(peer.package), peer.load().SETTINGS, section]
     keys = [_hash([*made_from, peer.options, draw.seed, draw.labels.tolist()]) for draw in draws]
     paths = [cache / "predictions" / f"{key}.npz" for key in keys]
     missing = [i for i, path in enumerate(paths) if not path.exists()]
-    prepared = cache / "prepared" / f"{peer.module}-{_hash(made_from)}"
+    prepared = cache / "prepared" / f"{name}-{_hash(made_from)}"
     reason = ""
     if missing:
         print(f"{peer.name}: {len(missing)} of {len(draws)} draws to run", flush=True)

@@ -21,11 +21,8 @@ import numpy as np
 def main() -> None:
     """Prepare the section once, then predict draw by draw."""
     warnings.filterwarnings("ignore")
-    module, job = import_module(f"benchmarks.peers.{sys.argv[1]}"), Path(sys.argv[2])
+    module, job = import_module(sys.argv[1]), Path(sys.argv[2])
     plan = json.loads((job / "job.json").read_text(encoding="utf-8"))
-    import torch
-
-    torch.set_num_threads(1)
     prepared_folder = Path(plan["prepared"])
     prepared_folder.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
