@@ -74,6 +74,8 @@ class Encoder(nn.Module):
     preset: ClassVar[str]
     gene_parameters: ClassVar[tuple[str, ...]]
     """Names of the parameters and buffers whose first axis is ``genes``."""
+    own_time: ClassVar[float] = 0.5
+    """About how much of the time of embedding goes to own vectors; for progress."""
     config: EncoderConfig
 
     def __init__(self, genes: list[str], config: EncoderConfig) -> None:

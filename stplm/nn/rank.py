@@ -77,6 +77,7 @@ class RankStage(GeneDecoder):
         "gene_mlm_bias",
         *GeneDecoder.gene_parameters,
     )
+    own_time: ClassVar[float] = 0.97
     config: RankStageConfig
     gene_median: Tensor
     special_mlm_bias: Tensor

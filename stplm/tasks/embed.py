@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from stplm.nn.encoder import Encoder
     from stplm.tasks.cells import Cells
 
-_CHUNK = 8192
-
 
 def embed(
     table: AnnData | SpatialData,
@@ -136,7 +134,8 @@ def encode(
 
     if dtype not in ("float32", "bfloat16"):
         raise ValueError(f"dtype must be 'float32' or 'bfloat16', not {dtype!r}")
-    n, done = len(cells), 0
+    n, done, alone = len(cells), 0, cells.xy is None or not neighbours
+    own_part = 1.0 if alone else encoder.own_time
     half = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=dtype == "bfloat16")
     try:
         encoder = encoder.to(device).eval()
@@ -147,8 +146,8 @@ def encode(
                 counts = torch.from_numpy(cells.dense(batch)).to(device)
                 own[torch.as_tensor(batch, device=device)] = encoder.encode_own(counts, rows).float()
                 done += len(batch)
-                progress(done // 2, n)
-            if cells.xy is None or not neighbours:
+                progress(int(own_part * done), n)
+            if alone:
                 vectors = np.asarray(encoder.alone(own).float().cpu().numpy())
             else:
                 vectors = np.zeros((n, encoder.config.dim), dtype=np.float32)
@@ -167,12 +166,13 @@ def _encode_tiles(
 
     assert cells.xy is not None
     config, n, done = encoder.config, len(cells), 0
+    before = encoder.own_time * n
     shared = encoder.shared(own)
     for tile in iter_tiles(cells.xy, config.tile_size, config.halo):
         around = surroundings(cells, tile.cells, tile.centre, own.device)
         vectors[tile.cells[: tile.n_own]] = encoder.in_tissue(own, shared, around)[: tile.n_own].float().cpu().numpy()
         done += tile.n_own
-        progress((n + done) // 2, n)
+        progress(int(before + (1 - encoder.own_time) * done), n)
 
 
 def cluster(vectors: NDArray[np.float32], clusters: int, seed: int = 0) -> Any:

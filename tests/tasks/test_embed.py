@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from anndata import AnnData, concat
 
 import stplm
 from stplm import keys
 from stplm.errors import Cancelled, GeneError, SectionError, StplmError
-from stplm.tasks import embed as embed_module
+from stplm.models import PRESETS, Model, build_encoder
+from stplm.nn import encoder as encoder_module
+from stplm.nn import rank as rank_module
 from stplm.tokens.vocabulary import known_ensembl_ids
 
 
@@ -70,8 +73,70 @@ def test_cells_far_away_mean_nothing(embedded: AnnData, table: AnnData) -> None:
 def test_the_chunk_means_nothing(
     embedded: AnnData, table: AnnData, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embed_module, "_CHUNK", chunk)
+    monkeypatch.setattr(encoder_module, "_CHUNK", chunk)
     _assert_same(_vectors(table), embedded.obsm[keys.X_STPLM])
+
+
+SMALL = {
+    "tissue": {"hidden": 32, "own_dim": 16, "tissue_dim": 8, "tissue_hidden": 16, "own_blocks": 1},
+    "rank": {"layers": 2, "hidden": 32, "feed_forward": 32},
+    "hybrid": {"layers": 2, "hidden": 32, "feed_forward": 32, "own_dim": 32, "tissue_dim": 8, "tissue_hidden": 16},
+}
+
+
+@pytest.fixture(params=PRESETS)
+def untrained(request: pytest.FixtureRequest) -> Model:
+    """A small new model of each preset; genes far apart, so that cells are, and neighbours that matter."""
+    torch.manual_seed(0)
+    encoder = build_encoder(request.param, stplm.load_model().encoder.genes, SMALL[request.param])
+    with torch.no_grad():
+        for name, parameter in encoder.named_parameters():
+            if name in ("gene_embedding", "bin_embedding", "gate.query.weight", "gate.change.weight"):
+                parameter.normal_()
+    return Model(encoder.eval(), "new", preset=request.param)
+
+
+def test_of_every_preset_order_and_batch_mean_nothing(
+    few: AnnData, untrained: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = _vectors(few.copy(), model=untrained)
+    order = np.random.default_rng(0).permutation(few.n_obs)
+    monkeypatch.setattr(encoder_module, "_CHUNK", 37)
+    monkeypatch.setattr(rank_module, "_BUDGET", {"cpu": 500})
+    _assert_same(_vectors(few[order].copy(), model=untrained), vectors[order])
+
+
+def test_of_every_preset_half_precision_is_nearly_the_same(few: AnnData, untrained: Model) -> None:
+    vectors = _vectors(few.copy(), model=untrained)
+    half = _vectors(few, model=untrained, dtype="bfloat16")
+    assert half.dtype == np.float32
+    assert not np.array_equal(half, vectors)
+    cosine = (half * vectors).sum(1) / (np.linalg.norm(half, axis=1) * np.linalg.norm(vectors, axis=1))
+    assert cosine.min() >= 0.999
+
+
+def test_of_every_preset_neighbours_can_be_left_out(few: AnnData, untrained: Model) -> None:
+    whole, width = _vectors(few.copy(), model=untrained), untrained.encoder.config.own_width
+    alone = _vectors(few, model=untrained, neighbours=False)
+    assert few.uns[keys.UNS][keys.UNS_EMBEDDING]["tissue"] is False
+    assert np.abs(alone - whole).mean() > 0.01
+    assert (alone[:, width:] == 0).all()
+    few.obsm[keys.SPATIAL] = few.obsm[keys.SPATIAL][::-1] * 3
+    np.testing.assert_array_equal(_vectors(few.copy(), model=untrained, neighbours=False), alone)
+    del few.obsm[keys.SPATIAL]
+    np.testing.assert_array_equal(_vectors(few, model=untrained), alone)
+
+
+def test_of_every_preset_progress_comes_often_and_ends(
+    few: AnnData, untrained: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoder_module, "_CHUNK", 20)
+    monkeypatch.setattr(rank_module, "_BUDGET", {"cpu": 1000})
+    seen: list[int] = []
+    stplm.embed(few, untrained, clusters=0, progress=lambda done, total: seen.append(done))
+    assert seen == sorted(seen)
+    assert seen[-1] == few.n_obs
+    assert len(set(seen)) > 10
 
 
 def test_the_surroundings_do_mean_something(embedded: AnnData, table: AnnData) -> None:
