@@ -55,6 +55,10 @@ class Cells:
         """Counts of some cells, dense float32 (len(cells), m)."""
         return np.asarray(self.counts[cells].toarray())
 
+    def scratch(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Room for something made of the cells, float32 of ``shape``; not set to anything."""
+        return np.empty(shape, dtype=np.float32)
+
 
 def table_genes(table: AnnData) -> NDArray[np.str_]:
     """Ensembl id of each gene of a table, "" where unknown; a gene's second column counts as unknown."""
@@ -116,6 +120,8 @@ def surroundings(cells: Cells, chosen: NDArray[np.int64], centre: NDArray[np.flo
 
     assert cells.xy is not None
     assert cells.neighbours is not None
+    assert cells.weights is not None
+    assert cells.distances is not None
     return Surroundings(
         torch.as_tensor(chosen, device=on),
         torch.as_tensor(cells.neighbours[chosen].astype(np.int64), device=on),

@@ -16,7 +16,8 @@ from stplm import keys
 from stplm.errors import Cancelled, GeneError
 from stplm.nn.tissue import TissueEncoder
 from stplm.tasks.cells import prepare_cells, table_genes
-from stplm.tasks.training import TrainingConfig, set_gene_statistics, train_self_supervised
+from stplm.tasks.gene_statistics import set_gene_statistics
+from stplm.tasks.training import TrainingConfig, train_self_supervised
 
 
 def test_training_lowers_the_loss(table: AnnData) -> None:
