@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from stplm_napari.overlay import CellOverlay
 
+UNKNOWN_MAP = "cividis"
+"""Another map than confidence has, so that neither is taken for the other; bright is unlike every label."""
+
 
 def paint(overlay: CellOverlay, session: Session) -> None:
     """Colour the cells as the session says; the user's own labels show in their class's colour, with a ring."""
@@ -25,6 +28,8 @@ def paint(overlay: CellOverlay, session: Session) -> None:
         overlay.show_values(table.obs[keys.TUMOUR].to_numpy(float), cmap="tumour", missing="grey")
     elif how.by == by.CONFIDENCE and session.is_predicted:
         overlay.show_values(table.obs[keys.CONFIDENCE].to_numpy(float), cmap="viridis", missing="grey")
+    elif how.by == by.UNKNOWN and by.UNKNOWN in session.possible_colourings():
+        overlay.show_values(table.obs[keys.UNKNOWN].to_numpy(float), cmap=UNKNOWN_MAP, missing="grey")
     elif how.by == by.CLASS and session.is_predicted:
         _paint_classes(overlay, session, rows, given)
     else:

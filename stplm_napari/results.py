@@ -42,7 +42,9 @@ class Result:
     @classmethod
     def prediction_of(cls, table: AnnData) -> Result:
         """What ``stplm.predict`` wrote."""
-        return cls._of(table, [keys.CLASS, keys.CONFIDENCE, keys.TUMOUR], [keys.PROBA], [keys.UNS_PREDICTION])
+        return cls._of(
+            table, [keys.CLASS, keys.CONFIDENCE, keys.TUMOUR, keys.UNKNOWN], [keys.PROBA], [keys.UNS_PREDICTION]
+        )
 
     @classmethod
     def _of(cls, table: AnnData, obs: Iterable[str], obsm: Iterable[str], uns: Iterable[str]) -> Result:

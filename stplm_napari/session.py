@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 CELLS, CLUSTER, CLASS, TUMOUR, CONFIDENCE = "cells", "cluster", "class", "tumour", "confidence"
+UNKNOWN = "unknown"
 """What the tissue can be coloured by."""
 UNSURE_BELOW = 0.6
 """Confidence under which a cell is drawn grey until the user moves the slider: 6 to 11 % of the cells of the demo
@@ -197,6 +198,7 @@ class Session:
         """What the cells can be coloured by now."""
         return (
             *((CLASS, TUMOUR, CONFIDENCE) if self.is_predicted else ()),
+            *((UNKNOWN,) if self.is_predicted and keys.UNKNOWN in self.table.obs else ()),
             *((CLUSTER,) if self._has_clusters() else ()),
             *((CELLS,) if self.is_open else ()),
         )
@@ -339,11 +341,13 @@ class Session:
         if (made.section, made.embedding, made.classes) != (now.section, now.embedding, now.classes):
             return False
         first = not self.is_predicted
+        # Not every kind of classifier has this score; one prediction's must not stay beside another's classes.
+        self.table.obs.drop(columns=keys.UNKNOWN, errors="ignore", inplace=True)
         result.put_into(self.table)
         self.classifier, self.prediction = classifier, prediction
         self.record(step)
         self.predicted.emit()
-        if first or self.colouring.by in (CELLS, CLUSTER):
+        if first or self.colouring.by in (CELLS, CLUSTER) or self.colouring.by not in self.possible_colourings():
             self.colour(by=CLASS)
         return True
 

@@ -53,3 +53,17 @@ def expected_calibration_error(confidence: npt.ArrayLike, correct: npt.ArrayLike
         return float("nan")
     gap = np.nan_to_num(np.abs(table.accuracy - table.confidence))
     return float((gap * table.count).sum() / total)
+
+
+def brier_score(probability: npt.ArrayLike, happened: npt.ArrayLike) -> float:
+    """Mean squared gap between a probability (n,) and what happened (n,) bool: 0 is perfect, 0.25 is always saying one
+    half; NaN without cells.
+
+    Source: Brier, "Verification of Forecasts Expressed in Terms of Probability" (1950). Unlike the calibration error,
+    it is not small for a call that is calibrated and says nothing. Raises ValueError where the two differ in length.
+    """
+    p = np.asarray(probability, dtype=np.float64).ravel()
+    truth = np.asarray(happened, dtype=bool).ravel()
+    if len(p) != len(truth):
+        raise ValueError(f"{len(p)} probabilities for {len(truth)} cells")
+    return float(np.mean((p - truth) ** 2)) if len(p) else float("nan")

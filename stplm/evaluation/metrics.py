@@ -11,7 +11,7 @@ import pandas as pd
 
 from stplm import keys
 from stplm.errors import LabelError
-from stplm.evaluation.calibration import expected_calibration_error
+from stplm.evaluation.calibration import brier_score, expected_calibration_error
 from stplm.palette import is_tumour_name
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _CALL = 0.5
 """A cell whose tumour probability is at least this is called tumour."""
+_ALARMS = 0.05
+"""The share of known cells that may be taken for unknown ones."""
 
 
 def evaluate(
@@ -58,8 +60,13 @@ def evaluate(
     - ``per_class``: ``{class: {"f1", "precision", "recall", "support", "predicted"}}``;
     - ``confusion``: ``{"truth": [...], "predicted": [...], "counts": [[...]]}``, a row a class of the truth;
       ``"Unassigned"`` is the column of cells without a class;
-    - ``tumour``: ``{"f1", "precision", "recall", "auroc", "support"}`` of the call at a probability of 0.5; "auroc" is
-      None where the truth holds only one side.
+    - ``tumour``: ``{"f1", "precision", "recall", "auroc", "support", "calibration_error", "brier"}`` of the call at a
+      probability of 0.5; "auroc" is None where the truth holds only one side; the last two are those of the
+      probability, over cells that have one (15 bins);
+    - ``unknown``, where the truth has classes that the classifier has not and the cells have an unknown score:
+      ``{"auroc", "recall", "support", "false_alarms"}``: how well the score tells cells of those classes from all
+      others; "recall" is their share above the score that 5 % of the others exceed, "false_alarms" the share of the
+      others above 0.95. None for all but "support" where every scored cell is of such a class.
 
     Raises
     ------
@@ -112,7 +119,12 @@ def evaluate(
     tumour = [c for c in classes if is_tumour_name(c)] if tumour_classes is None else list(tumour_classes)
     if keys.TUMOUR in table.obs and (tumour or any(is_tumour_name(c) for c in extra)):
         probability = table.obs[keys.TUMOUR].to_numpy(dtype=np.float64)[chosen]
-        score["tumour"] = _tumour(np.isin(true, tumour), np.where(has_class, probability, 0.0))
+        score["tumour"] = _tumour(np.isin(true, tumour), np.where(has_class, probability, 0.0), has_class)
+    if keys.UNKNOWN in table.obs:
+        strange = table.obs[keys.UNKNOWN].to_numpy(dtype=np.float64)[chosen]
+        without = ~np.isin(true, _learned(table, predictable))
+        if (without & np.isfinite(strange)).any():
+            score["unknown"] = _unknown(without[np.isfinite(strange)], strange[np.isfinite(strange)])
     return score
 
 
@@ -184,16 +196,43 @@ def _per_class(
     return scores
 
 
-def _tumour(true: npt.NDArray[np.bool_], probability: npt.NDArray[np.float64]) -> dict[str, float | int | None]:
+def _learned(table: AnnData, predicted: list[str]) -> list[str]:
+    """Classes that the classifier has, whether or not a cell was given each."""
+    notes = table.uns.get(keys.UNS, {}).get(keys.UNS_PREDICTION, {})
+    column = table.obs[keys.CLASS]
+    offered = list(column.cat.categories) if isinstance(column.dtype, pd.CategoricalDtype) else []
+    return sorted({*map(str, notes.get("classes", ())), *map(str, offered), *predicted})
+
+
+def _tumour(
+    true: npt.NDArray[np.bool_], probability: npt.NDArray[np.float64], has_class: npt.NDArray[np.bool_]
+) -> dict[str, float | int | None]:
     from sklearn.metrics import roc_auc_score
 
     called = probability >= _CALL
     hits, n_called, support = int((true & called).sum()), int(called.sum()), int(true.sum())
     both_sides = 0 < support < len(true)
+    given = probability[has_class]
     return {
         "f1": 2 * hits / (support + n_called) if support + n_called else 0.0,
         "precision": hits / n_called if n_called else 0.0,
         "recall": hits / support if support else 0.0,
         "auroc": float(roc_auc_score(true, probability)) if both_sides else None,
         "support": support,
+        "calibration_error": expected_calibration_error(given, true[has_class]) if len(given) else None,
+        "brier": brier_score(given, true[has_class]) if len(given) else None,
+    }
+
+
+def _unknown(without: npt.NDArray[np.bool_], strange: npt.NDArray[np.float64]) -> dict[str, float | int | None]:
+    from sklearn.metrics import roc_auc_score
+
+    support = int(without.sum())
+    if support == len(without):
+        return {"auroc": None, "recall": None, "support": support, "false_alarms": None}
+    return {
+        "auroc": float(roc_auc_score(without, strange)),
+        "recall": float((strange[without] > np.quantile(strange[~without], 1 - _ALARMS)).mean()),
+        "support": support,
+        "false_alarms": float((strange[~without] > 1 - _ALARMS).mean()),
     }

@@ -33,6 +33,7 @@ _POINT = 0
 MEASUREMENTS = {
     keys.CONFIDENCE: "Confidence",
     keys.TUMOUR: "Tumour probability",
+    keys.UNKNOWN: "Unknown score",
     keys.N_COUNTS: "Counts",
     keys.N_GENES: "Genes",
 }

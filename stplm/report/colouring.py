@@ -28,11 +28,12 @@ _TITLES = {
     keys.CLUSTER: "Embedding cluster",
     keys.CONFIDENCE: "Confidence",
     keys.TUMOUR: "Tumour probability",
+    keys.UNKNOWN: "Unknown score",
     keys.N_COUNTS: "Counts per cell",
     keys.N_GENES: "Genes per cell",
     TUMOUR_CALL: "Tumour call",
 }
-_UNIT_RANGE = (keys.CONFIDENCE, keys.TUMOUR)
+_UNIT_RANGE = (keys.CONFIDENCE, keys.TUMOUR, keys.UNKNOWN)
 
 
 @dataclass

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
 _DPI = 200
+_STRANGE = 0.95
+"""Unknown score above which a cell counts as unlike every class; one known cell in twenty is, too."""
 _NOT_AS_ROWS = ("classes", "seeded")
 """Provenance that the page says elsewhere."""
 _WORDS = {
@@ -107,6 +109,11 @@ def summarise(table: AnnData, colours: Mapping[str, str] | None = None) -> dict[
         called, known, threshold = tumour_calls(table)
         share = called.sum() / max(1, known.sum())
         tumour = {"cells": int(called.sum()), "of": int(known.sum()), "share": float(share), "threshold": threshold}
+    unknown = None
+    if keys.UNKNOWN in table.obs:
+        strange = table.obs[keys.UNKNOWN].to_numpy(dtype=np.float64)[assigned]
+        cells, of = int((strange > _STRANGE).sum()), int(np.isfinite(strange).sum())
+        unknown = {"cells": cells, "of": of, "share": cells / max(1, of), "threshold": _STRANGE}
     return {
         "name": section_name(table),
         "figures": _key_figures(table, qc),
@@ -115,6 +122,7 @@ def summarise(table: AnnData, colours: Mapping[str, str] | None = None) -> dict[
         "most": max(1, int(rows["cells"].max())),
         "tumour": tumour,
         "tumour_colour": TUMOUR_COLOUR,
+        "unknown": unknown,
         "mean_confidence": float(np.mean(confidence)) if len(confidence) else None,
         "unassigned": int((~assigned).sum()),
         "seeded": bool(prediction.get("seeded", False)),

@@ -43,9 +43,9 @@ def write_tables(
 
 
 def cell_rows(table: Any) -> pd.DataFrame:
-    """One row a cell: ``cell_id``, ``x_um``, ``y_um`` (where known), ``n_counts``, ``class``, ``confidence`` and
+    """One row a cell: ``cell_id``, ``x_um``, ``y_um`` (where known), ``n_counts``, ``class``, ``confidence``,
 
-    ``tumour_probability``. Cells without a class are "Unassigned".
+    ``tumour_probability`` and ``unknown`` (how unlike every labelled class). Cells without a class are "Unassigned".
     """
     import pandas as pd
 
@@ -57,7 +57,11 @@ def cell_rows(table: Any) -> pd.DataFrame:
     if keys.N_COUNTS in table.obs:
         columns["n_counts"] = table.obs[keys.N_COUNTS].to_numpy()
     columns["class"] = groups.to_numpy()
-    for column, name in ((keys.CONFIDENCE, "confidence"), (keys.TUMOUR, "tumour_probability")):
+    for column, name in (
+        (keys.CONFIDENCE, "confidence"),
+        (keys.TUMOUR, "tumour_probability"),
+        (keys.UNKNOWN, "unknown"),
+    ):
         if column in table.obs:
             columns[name] = table.obs[column].to_numpy(dtype=np.float64)
     return pd.DataFrame(columns)

@@ -8,6 +8,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QHBoxLayout, QSlider, QVBoxLayout, QWidget
 
 from stplm_napari import session as by
+from stplm_napari.paint import UNKNOWN_MAP
 from stplm_napari.widgets.scale import ColourScale
 from stplm_napari.widgets.style import text
 
@@ -18,13 +19,14 @@ _CHOICES = (
     (by.CLASS, "Class"),
     (by.TUMOUR, "Tumour probability"),
     (by.CONFIDENCE, "Confidence"),
+    (by.UNKNOWN, "Unknown (unlike your labels)"),
     (by.CLUSTER, "Embedding cluster"),
     (by.CELLS, "Outlines only"),
 )
 
 
 class ColouringBar(QWidget):
-    """Colour by class, tumour probability, confidence or cluster; a slider greys what the model does not know."""
+    """What to colour by, and its scale; for classes, a slider that greys what the model does not know."""
 
     def __init__(self, dock: Dock) -> None:
         super().__init__()
@@ -79,8 +81,10 @@ class ColouringBar(QWidget):
         self.slider.setValue(round(how.unsure_below * 100))
         self.slider.blockSignals(False)
         self.n_unsure.setText(f"{session.n_unsure():,} cells" if how.by == by.CLASS else "")
-        self.scale.setVisible(how.by in (by.TUMOUR, by.CONFIDENCE))
+        self.scale.setVisible(how.by in (by.TUMOUR, by.CONFIDENCE, by.UNKNOWN))
         if how.by == by.TUMOUR:
             self.scale.show_map("tumour", "not tumour", "tumour")
         elif how.by == by.CONFIDENCE:
             self.scale.show_map("viridis", "unsure", "sure")
+        elif how.by == by.UNKNOWN:
+            self.scale.show_map(UNKNOWN_MAP, "like a label", "unlike all")

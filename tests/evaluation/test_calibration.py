@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from stplm.evaluation.calibration import expected_calibration_error, reliability
+from stplm.evaluation.calibration import brier_score, expected_calibration_error, reliability
 
 
 def test_a_small_case_by_hand() -> None:
@@ -46,3 +46,10 @@ def test_no_cell_has_no_error() -> None:
 def test_what_is_refused(confidence: list[float], correct: list[bool], bins: int) -> None:
     with pytest.raises(ValueError):
         expected_calibration_error(confidence, correct, bins)
+
+
+def test_brier_score_by_hand() -> None:
+    assert brier_score([0.9, 0.2], [True, False]) == pytest.approx((0.01 + 0.04) / 2)
+    assert math.isnan(brier_score([], []))
+    with pytest.raises(ValueError, match="2 probabilities for 1"):
+        brier_score([0.5, 0.5], [True])

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from anndata import AnnData
 from scipy import sparse
-from sklearn.metrics import balanced_accuracy_score, confusion_matrix, f1_score, roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, brier_score_loss, confusion_matrix, f1_score, roc_auc_score
 
 import stplm
 from stplm import keys
@@ -132,3 +132,32 @@ def test_what_cannot_be_scored(table: AnnData) -> None:
     del table.obs[keys.CLASS]
     with pytest.raises(LabelError, match="No class has been predicted"):
         stplm.evaluate(table, "truth")
+
+
+def test_tumour_probability_is_scored_as_a_probability(table: AnnData) -> None:
+    known = table.obs["truth"].notna().to_numpy()
+    tumour = (table.obs["truth"] == "DCIS").to_numpy()[known]
+    modest = stplm.evaluate(table, "truth")["tumour"]
+    assert modest["brier"] == pytest.approx(brier_score_loss(tumour, table.obs[keys.TUMOUR].to_numpy()[known]))
+    table.obs[keys.TUMOUR] = (table.obs[keys.TUMOUR] >= 0.5).astype(float)  # the same call, surer of itself
+    boastful = stplm.evaluate(table, "truth")["tumour"]
+    assert boastful["f1"] == modest["f1"]
+    assert boastful["calibration_error"] > modest["calibration_error"]
+    assert boastful["brier"] > modest["brier"]
+
+
+def test_unknown_score_is_judged_by_the_classes_that_have_no_label(table: AnnData) -> None:
+    assert "unknown" not in stplm.evaluate(table, "truth")
+    strange = np.linspace(0, 0.9, table.n_obs).astype(np.float32)
+    table.obs[keys.UNKNOWN] = strange
+    assert "unknown" not in stplm.evaluate(table, "truth"), "every class of the truth has labels"
+    names = table.obs["truth"].astype(object)
+    names[-40:-10] = "Mast cell"
+    strange[-40:-10] = 0.99
+    strange[-20] = np.nan
+    table.obs["truth"], table.obs[keys.UNKNOWN] = pd.Categorical(names), strange
+    unknown = stplm.evaluate(table, "truth")["unknown"]
+    assert unknown == {"auroc": 1, "recall": 1, "support": 29, "false_alarms": 0}
+    cells = (table.obs["truth"] == "Mast cell").to_numpy() | (np.arange(table.n_obs) == 31)
+    table.obs.loc[table.obs_names[31], keys.UNKNOWN] = np.nan
+    assert stplm.evaluate(table, "truth", cells=cells)["unknown"]["auroc"] is None

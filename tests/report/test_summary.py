@@ -14,7 +14,7 @@ from exportable import CLASSES, make_section, make_table
 import stplm
 from stplm import keys
 from stplm.errors import ExportError
-from stplm.report.summary import write_summary
+from stplm.report.summary import summarise, write_summary
 from stplm.report.tables import write_tables
 
 
@@ -67,6 +67,18 @@ def test_seeded_labels_are_said_plainly(tmp_path: Path) -> None:
     table.uns[keys.UNS][keys.UNS_PREDICTION]["seeded"] = False
     write_summary(table, tmp_path / "s.html")
     assert "No person labelled cells" not in _page(tmp_path / "s.html").text
+
+
+def test_cells_unlike_every_class_are_counted(tmp_path: Path) -> None:
+    table = make_table()
+    assert summarise(table)["unknown"] is None
+    strange = np.full(table.n_obs, 0.3, np.float32)
+    strange[[1, 2, 3]] = 0.99
+    table.obs[keys.UNKNOWN] = strange
+    write_summary(table, tmp_path / "s.html")
+    assert f"unlike every class 3 of {table.obs[keys.CLASS].notna().sum()} cells" in _page(tmp_path / "s.html").text
+    cells, _ = write_tables(table, tmp_path)
+    assert pd.read_csv(cells)["unknown"].to_numpy() == pytest.approx(strange)
 
 
 def test_without_positions_or_provenance(tmp_path: Path) -> None:
