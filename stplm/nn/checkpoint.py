@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -31,6 +31,9 @@ from stplm.nn.ranking import EOS as EOS_ROW
 from stplm.nn.ranking import MASK as MASK_ROW
 from stplm.nn.ranking import PAD as PAD_ROW
 from stplm.tokens.vocabulary import CLS, EOS, MASK, PAD, Vocabulary
+
+if TYPE_CHECKING:
+    from stplm.models import Model
 
 LAYOUTS: Mapping[str, tuple[bool, bool]] = {
     "geneformer-v1": (False, False),
@@ -108,7 +111,8 @@ def load_checkpoint(
     cls, eos = CLS in words.special, EOS in words.special
     try:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            # Of the CPU only: it is what is put back.
+            torch.default_generator.manual_seed(0)
             sizes |= {"cls": cls, "eos": eos, "pool": "cls" if cls else "mean", "pool_norm": False}
             encoder = RankEncoder(genes, RankConfig(**sizes, count_bins=0, gate="fixed"))
         has_head = _fill(encoder, weights, words)
@@ -125,8 +129,8 @@ def load_checkpoint(
     }
 
 
-def save_checkpoint(encoder: RankEncoder, folder: str | Path, layout: str, *, overwrite: bool = False) -> Path:
-    """Write a gene-token encoder as a checkpoint folder that ``transformers`` reads as BertForMaskedLM.
+def save_checkpoint(model: Model, folder: str | Path, *, layout: str, overwrite: bool = False) -> Path:
+    """Write a model of the preset "rank" as a checkpoint folder that ``transformers`` reads as BertForMaskedLM.
 
     Token ids follow the model's gene order. The formats hold the encoder and the masked-gene head; not the gate, the
     decoder or the norm of pooled vectors.
@@ -134,8 +138,12 @@ def save_checkpoint(encoder: RankEncoder, folder: str | Path, layout: str, *, ov
     Raises
     ------
     ModelError
-        The layout is none of :data:`LAYOUTS` or has other special tokens than the model; the model reads count bins.
+        The layout is none of :data:`LAYOUTS` or has other special tokens than the model; the model is of another
+        preset, or reads count bins.
     """
+    encoder = model.encoder
+    if not isinstance(encoder, RankEncoder):
+        raise ModelError("Only models of the preset 'rank' fit these formats.", found=model.preset)
     c = encoder.config
     if layout not in LAYOUTS:
         raise ModelError(f"There is no layout {layout!r}.", expected=", ".join(LAYOUTS))

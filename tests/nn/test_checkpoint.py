@@ -96,9 +96,10 @@ def test_what_transformers_computes(layout: str, tmp_path: Path) -> None:
 @torch.no_grad()
 def test_and_back(layout: str, tmp_path: Path) -> None:
     before = _theirs(tmp_path / "theirs", layout)
-    encoder = _encoder(load_model(tmp_path / "theirs"))
+    model = load_model(tmp_path / "theirs")
+    encoder = _encoder(model)
     encoder.gene_median.copy_(torch.arange(1, 31) / 7)
-    save_checkpoint(encoder, tmp_path / "ours", layout)
+    save_checkpoint(model, tmp_path / "ours", layout=layout)
     after, report = BertForMaskedLM.from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
@@ -124,6 +125,7 @@ def test_a_csv_of_ids_and_weights_without_a_head(tmp_path: Path) -> None:
     model = load_model(tmp_path, vocabulary=tmp_path / "ids.csv", medians="flat")
     assert model.encoder.genes == GENES
     assert model.provenance["masked_gene_head"] is False
+    assert load_model(tmp_path, vocabulary=tmp_path / "ids.csv", medians="flat").fingerprint() == model.fingerprint()
     with pytest.raises(ModelError, match=r"(?s)no token dictionary.*33 tokens.*25442.*token_dictionary\.pkl"):
         load_model(tmp_path)
 
@@ -171,11 +173,14 @@ def test_damage_is_told(tmp_path: Path, name: str, content: str, told: str) -> N
 
 def test_what_the_formats_cannot_hold_is_refused(tmp_path: Path) -> None:
     sizes = {"layers": 1, "hidden": 8, "heads": 2, "feed_forward": 8}
+    bins = Model(RankEncoder(GENES, RankConfig(**sizes)), "bins", preset="rank")
     with pytest.raises(ModelError, match="count bins"):
-        save_checkpoint(RankEncoder(GENES, RankConfig(**sizes)), tmp_path / "a", "stplm")
-    plain = RankEncoder(GENES, RankConfig(**sizes, count_bins=0))
+        save_checkpoint(bins, tmp_path / "a", layout="stplm")
+    plain = Model(RankEncoder(GENES, RankConfig(**sizes, count_bins=0)), "plain", preset="rank")
     with pytest.raises(ModelError, match=r"(?s)special tokens.*cls=True, eos=False.*cls=False"):
-        save_checkpoint(plain, tmp_path / "a", "geneformer-v1")
+        save_checkpoint(plain, tmp_path / "a", layout="geneformer-v1")
     with pytest.raises(ModelError, match="no layout"):
-        save_checkpoint(plain, tmp_path / "a", "geneformer")
+        save_checkpoint(plain, tmp_path / "a", layout="geneformer")
+    with pytest.raises(ModelError, match=r"(?s)preset 'rank'.*tissue"):
+        save_checkpoint(load_model(), tmp_path / "a", layout="stplm")
     assert not (tmp_path / "a").exists()

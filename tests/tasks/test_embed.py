@@ -139,6 +139,16 @@ def test_of_every_preset_progress_comes_often_and_ends(
     assert len(set(seen)) > 10
 
 
+def test_the_gene_token_encoder_pads_by_less_than_a_tenth(table: AnnData) -> None:
+    model = Model(build_encoder("rank", stplm.load_model().encoder.genes, SMALL["rank"]), "new", preset="rank")
+    run: list[int] = []
+    body = model.encoder.get_submodule("body.encoder")
+    body.register_forward_pre_hook(lambda _, inputs: run.append(inputs[0].shape[0] * inputs[0].shape[1]))
+    stplm.embed(table, model, clusters=0)
+    tokens = table.X.nnz + table.n_obs
+    assert tokens <= sum(run) <= 1.1 * tokens
+
+
 def test_the_surroundings_do_mean_something(embedded: AnnData, table: AnnData) -> None:
     """Cells moved to other places keep their own part and change in the tissue part."""
     table.obsm[keys.SPATIAL] = table.obsm[keys.SPATIAL][np.random.default_rng(0).permutation(table.n_obs)]
