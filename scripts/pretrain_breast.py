@@ -24,7 +24,7 @@ CHECKPOINTS = Path("build")
 TRAINING = {
     "tissue": training_defaults("tissue", steps=4000),
     # Matrix products in half precision: twice as many cells an hour.
-    "rank": training_defaults("rank", steps=3000, patch=96, patches=1, precision="bfloat16"),
+    "rank": training_defaults("rank", steps=2000, patch=96, patches=1, precision="bfloat16"),
     "hybrid": training_defaults("hybrid"),
 }
 DESCRIPTION = {
