@@ -14,13 +14,13 @@ from stplm.models import Model, load_model
 from stplm.tasks.tune_space import Space, suggested
 from stplm.tasks.tune_study import (
     ALONE,
+    BEST,
     DEFAULTS,
     KIND,
     REASON,
     SEARCH,
     SECONDS,
     STOPPED,
-    TUNED,
     again,
     best_by_role,
     complete_trials,
@@ -66,10 +66,12 @@ class Search:
         self.task, self.study, self.space, self.deadline, self.storage = task, study, space, deadline, storage
         self.progress, self.on_trial = progress, on_trial
         self._kept: dict[str, Model] = {}
+        self._soonest = 0.0
 
     def run(self, trials: int | None) -> None:
         """Run trials until there are ``trials``, or the deadline."""
-        while (trials is None or len(finished_trials(self.study)) < trials) and now() < self.deadline:
+        # A trial that cannot reach its first score in time is not begun.
+        while (trials is None or len(finished_trials(self.study)) < trials) and now() + self._soonest < self.deadline:
             trial = self.study.ask()
             out_of_time = False
             try:
@@ -81,7 +83,7 @@ class Search:
                 return
 
     def kept(self, role: str) -> Model | None:
-        """The model of a role ("tuned", "defaults", "no neighbours"), of this run or an earlier one of the study."""
+        """The model of a role ("best trial", "defaults", "no neighbours"), of this run or an earlier one."""
         if role in self._kept:
             return self._kept[role]
         folder = self._folder(role)
@@ -140,6 +142,7 @@ class Search:
                 if trial.should_prune():
                     raise _Pruned
                 last, mark = now() - mark, now()
+                self._soonest = min(self._soonest or last, last)
                 if epoch < config.epochs and mark + last > self.deadline:
                     raise _OutOfTime
 
@@ -161,7 +164,7 @@ class Search:
         ended = complete_trials(self.study)
         best = best_by_role(self.study, self.task.config)
         roles = [DEFAULTS] if kind == DEFAULTS else []
-        for role, belongs in ((TUNED, True), (ALONE, is_alone(kind, config.neighbours))):
+        for role, belongs in ((BEST, True), (ALONE, is_alone(kind, config.neighbours))):
             held = best[role] if ended else None
             if belongs and (held is None or held.value is None or score > held.value):
                 roles.append(role)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from stplm.tasks.tune_space import Space
 
 KIND, SEARCH = "kind", "search"
-TUNED, DEFAULTS, ALONE, HEAD = "tuned", "defaults", "no neighbours", "few-shot head"
+TUNED, BEST, DEFAULTS, ALONE, HEAD = "tuned", "best trial", "defaults", "no neighbours", "few-shot head"
 SECONDS, STOPPED, REASON = "seconds", "stopped", "reason"
 _JOURNAL = "journal.jsonl"
 _NAME, _ABOUT = "tune", "about"
@@ -108,9 +108,7 @@ def open_study(folder: Path | None, about: dict[str, Any], space: Space, config:
     drawn = int(np.random.SeedSequence([seed, begun]).generate_state(1)[0])
     study.sampler = optuna.samplers.TPESampler(seed=drawn, n_startup_trials=_RANDOM_TRIALS)
     # The first epochs, while the learning rate rises, say little.
-    study.pruner = optuna.pruners.MedianPruner(
-        n_startup_trials=_UNPRUNED_TRIALS, n_warmup_steps=max(config.epochs // 5, 1)
-    )
+    study.pruner = optuna.pruners.MedianPruner(_UNPRUNED_TRIALS, n_warmup_steps=max(config.epochs // 4, 1) + 1)
     return study
 
 
@@ -157,10 +155,28 @@ def best_by_role(study: Study, config: FinetuneConfig) -> dict[str, FrozenTrial 
         return max(trials, key=lambda t: (t.value or 0.0, -t.number), default=None)
 
     return {
-        TUNED: best([t for t, _ in ended]),
+        BEST: best([t for t, _ in ended]),
         DEFAULTS: best([t for t, kind in ended if kind == DEFAULTS]),
         ALONE: best([t for t, kind in ended if is_alone(kind, t.params.get("neighbours", config.neighbours))]),
     }
+
+
+def chosen_trial(best: dict[str, FrozenTrial | None], cells: int) -> tuple[FrozenTrial | None, str]:
+    """The trial whose settings to take, and why, in a sentence.
+
+    The best of many trials is partly the luckiest. So the defaults stay, unless a trial beats them by more than one
+    standard error of a score on that many ``cells`` (the rule of Breiman et al., 1984, for pruning trees).
+    """
+    winner, defaults = best[BEST], best[DEFAULTS]
+    if winner is None:
+        return None, "No trial ended within the budget, so these are the settings that it began with."
+    if defaults is None or defaults.value is None or winner.value is None or winner.number == defaults.number:
+        return winner, "No trial did better than the defaults." if defaults else "The best trial's settings."
+    error = float(np.sqrt(max(defaults.value * (1 - defaults.value), 0.0) / max(cells, 1)))
+    compared = f"{winner.value:.3f} against {defaults.value:.3f}, standard error {error:.3f} on {cells} cells"
+    if winner.value > defaults.value + error:
+        return winner, f"The best trial beats the defaults by more than chance: {compared}."
+    return defaults, f"The best trial is not clearly better than the defaults, so they stay: {compared}."
 
 
 def trial_row(trial: FrozenTrial, space: Space) -> dict[str, Any]:

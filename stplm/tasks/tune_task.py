@@ -72,6 +72,11 @@ class TuneTask:
             "seed": seed,
         }
 
+    @property
+    def n_compared(self) -> int:
+        """Number of labelled cells that trials are compared on."""
+        return sum(int(split.test.sum()) for split in self.inner)
+
     def learnt(self, split: Split) -> NDArray[Any]:
         """Names (n,) of the cells that a split learns from."""
         return _only(self.names, split.train)
@@ -104,9 +109,9 @@ class TuneTask:
         return parts[0] if len(parts) == 1 else parts
 
     def split_in_words(self) -> str:
-        inner = self.inner[0]
-        compared = f"{len(self.inner)} folds" if len(self.inner) > 1 else f"{int(inner.test.sum())} labelled cells"
-        words = f"trials compared on {compared} in squares of {inner.block:g} µm, {self.config.buffer:g} µm apart"
+        folds = f" in {len(self.inner)} folds" if len(self.inner) > 1 else ""
+        squares = f"squares of {self.inner[0].block:g} µm, {self.config.buffer:g} µm apart"
+        words = f"trials compared on {self.n_compared} labelled cells{folds}, {squares}"
         if self.outer is None:
             return f"{words}; too few labels to hold back cells that the search never sees"
         return f"{words}; {int(self.outer.test.sum())} other labelled cells never seen by the search"
