@@ -58,9 +58,9 @@ def embed_once(table: AnnData, which: Vectors = Vectors(), cache: Path | None = 
         with np.load(path, allow_pickle=False) as stored:
             _embedded[key] = stored["vectors"], json.loads(str(stored["note"])), float(stored["seconds"])
     if key not in _embedded:
-        start = time.perf_counter()
+        start = time.process_time()
         stplm.embed(table, which.model, adapt=which.adapt, neighbours=which.neighbours, clusters=0)
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         _embedded[key] = table.obsm[keys.X_STPLM], copy.deepcopy(table.uns[keys.UNS][keys.UNS_EMBEDDING]), seconds
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)

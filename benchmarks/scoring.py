@@ -68,9 +68,9 @@ def _own_row(method: Method, class_set: ClassSet, draws: list[tuple[int | None, 
         row.once = ours.embed_once(known, method.vectors, cache)
     for shots, seed in draws:
         table, labels = known.copy(), class_set.labels(shots, seed)
-        start = time.perf_counter()
+        start = time.process_time()
         called = np.asarray(method.predictor(table, labels, seed)).astype(str)
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
         confidence = table.obs[keys.CONFIDENCE].to_numpy() if keys.CONFIDENCE in table.obs else None
         row.scores.setdefault(_title(shots), []).append(_score(class_set, called, seconds, seed, confidence))
     return row

@@ -14,7 +14,7 @@ MEASURES = {
     "balanced_accuracy": "Balanced accuracy",
     "tumour_f1": "F1 of tumour against the rest",
     "calibration_error": "Expected calibration error",
-    "seconds": "Seconds to learn and to predict",
+    "seconds": "Processor seconds to learn and to predict every cell",
 }
 _DIGITS = {"seconds": 1}
 _FEW = ("no draw", "one draw", "two draws", "three draws", "four draws")

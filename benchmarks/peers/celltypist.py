@@ -1,7 +1,6 @@
 """CellTypist (Domínguez Conde et al. 2022, Science 376:eabl5197): logistic regression on scaled log1p(CP10k).
 
-Trained on the labelled cells, then every cell is annotated by its best match; with majority voting, clusters of the
-section (its own over-clustering, made once) then take their commonest class.
+Trained on the labelled cells with its defaults, then every cell is annotated by its best match.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-SETTINGS = {"target_sum": 10_000, "clusters": "its own over-clustering"}
+SETTINGS = {"target_sum": 10_000}
 
 
 def prepare(table: Any, folder: Path) -> Any:
@@ -24,18 +23,17 @@ def prepare(table: Any, folder: Path) -> Any:
     return table
 
 
-def predict(prepared: Any, labels: Any, seed: int, *, majority_voting: bool) -> Any:
+def predict(prepared: Any, labels: Any, seed: int) -> Any:
     """A class name for every cell of the section that was prepared."""
     import celltypist
 
+    found = celltypist.annotate(prepared, model=train(prepared, labels))
+    return found.predicted_labels["predicted_labels"].to_numpy(dtype=str)
+
+
+def train(table: Any, labels: Any) -> Any:
+    """Its model of the labelled cells."""
+    import celltypist
+
     some = np.array([name is not None for name in labels])
-    model = celltypist.train(prepared[some].copy(), labels[some].astype(str), n_jobs=1)
-    if not majority_voting:
-        return celltypist.annotate(prepared, model=model).predicted_labels["predicted_labels"].to_numpy(dtype=str)
-    if "over_clustering" not in prepared.uns:
-        found = celltypist.annotate(prepared.copy(), model=model, majority_voting=True).predicted_labels
-        prepared.uns["over_clustering"] = found["over_clustering"].to_numpy(dtype=str)
-    found = celltypist.annotate(
-        prepared, model=model, majority_voting=True, over_clustering=prepared.uns["over_clustering"]
-    )
-    return found.predicted_labels["majority_voting"].to_numpy(dtype=str)
+    return celltypist.train(table[some].copy(), labels[some].astype(str), n_jobs=1)

@@ -61,7 +61,7 @@ def predict(
     section = table_digest(table)
     name = peer.module.rpartition(".")[2]
     made_from = [name, environment.pinned(peer.package), peer.load().SETTINGS, section]
-    keys = [_hash([*made_from, peer.options, draw.seed, draw.labels.tolist()]) for draw in draws]
+    keys = [_hash([*made_from, draw.seed, draw.labels.tolist()]) for draw in draws]
     paths = [cache / "predictions" / f"{key}.npz" for key in keys]
     missing = [i for i, path in enumerate(paths) if not path.exists()]
     prepared = cache / "prepared" / f"{name}-{_hash(made_from)}"
@@ -95,8 +95,7 @@ def _run(peer: Peer, plan: dict[str, Any], draws: list[tuple[Draw, Path]], pytho
         labels = {f"draw_{i}": np.array([name or "" for name in draw.labels]) for i, (draw, _) in enumerate(draws)}
         np.savez(job / "labels.npz", **labels)
         plan["draws"] = [
-            {"labels": f"draw_{i}", "seed": draw.seed, "options": peer.options, "out": str(path)}
-            for i, (draw, path) in enumerate(draws)
+            {"labels": f"draw_{i}", "seed": draw.seed, "out": str(path)} for i, (draw, path) in enumerate(draws)
         ]
         (job / "job.json").write_text(json.dumps(plan), encoding="utf-8")
         command = [str(python), "-m", "benchmarks.peers.worker", peer.module, folder]
