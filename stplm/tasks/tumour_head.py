@@ -1,0 +1,119 @@
+"""The few-shot classifier's second head: tumour against everything else, on the same features, calibrated on its own.
+
+Linear, trained on the two sides in balance. The section's tumour share comes from the class shares, and the temperature
+from labels that were held out. Plain arrays; how a linear head is fitted is the caller's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_matrix
+
+from stplm.tasks.outcome import Floats, tumour_temperature
+
+PREFIX = "tumour_"
+"""Of the arrays' names in a classifier's safetensors."""
+FitLinear = Callable[[Floats, npt.NDArray[np.int64], int], tuple[Floats, Floats]]
+"""(design, codes, n_classes) -> coefficients (n_classes, n_features), bias (n_classes,)."""
+_TEMPERATURE = 1.3
+"""Where no label can be held out."""
+_FOLDS = 3
+
+
+@dataclass(frozen=True)
+class TumourHead:
+    """Log-odds of tumour: ``dense`` (dense_width,) and ``level`` (n_genes,) coefficients on unscaled features, ``bias``
+    of two sides in balance, and the ``temperature`` that goes with the section's tumour share."""
+
+    dense: Floats
+    level: Floats
+    bias: float
+    temperature: float = 1.0
+
+    def odds(self, dense: npt.ArrayLike, level: csr_matrix, place: npt.NDArray[np.int64] | None = None) -> Floats:
+        """(n,) log-odds at equal shares, before fading, from the features' dense columns (n, dense_width) and levels
+        (n, n_columns). ``place`` (n_columns,): which gene of the head each column is, -1 for none; by default the same.
+        """
+        genes = self.level if place is None else np.where(place >= 0, self.level[place], 0.0)
+        return np.asarray(np.asarray(dense) @ self.dense + level @ genes + self.bias)
+
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Flat arrays, to save beside a classifier's own."""
+        scalars = np.array([self.bias, self.temperature])
+        arrays = {"dense": self.dense, "level": self.level, "scalars": scalars}
+        return {PREFIX + name: np.ascontiguousarray(array, dtype=np.float64) for name, array in arrays.items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> TumourHead | None:
+        """From arrays that :meth:`to_arrays` gave, among others; None where there are none."""
+        if PREFIX + "dense" not in arrays:
+            return None
+        bias, temperature = arrays[PREFIX + "scalars"]
+        return cls(arrays[PREFIX + "dense"], arrays[PREFIX + "level"], float(bias), float(temperature))
+
+
+def fit_tumour_head(
+    design: Floats,
+    tumour: npt.ArrayLike,
+    fit_linear: FitLinear,
+    *,
+    mean: Floats,
+    scale: Floats,
+    sharpness: float,
+    fade: Floats,
+    share_odds: float,
+    weight: Floats,
+    calibrate: bool,
+    seed: int = 0,
+) -> TumourHead | None:
+    """Fit and calibrate; None where all labels are on one side.
+
+    Parameters
+    ----------
+    design
+        (l, n_features) scaled features of the labelled cells: the dense columns, then the levels.
+    tumour
+        (l,) which of them are tumour.
+    fit_linear
+        Balanced logistic regression.
+    mean, scale
+        (dense_width,) of the scaling, to fold into the coefficients.
+    sharpness
+        Multiplies the log-odds, as it does the class head's logits.
+    fade
+        (l,) in [0, 1], how far each cell's counts are evidence.
+    share_odds
+        Log-odds of the tumour share in the section (:func:`stplm.tasks.outcome.share_odds`).
+    weight
+        (l,) how much each label counts in the calibration.
+    calibrate
+        Whether there are labels enough to hold some out.
+    seed
+        Of the folds.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    side = np.asarray(tumour, dtype=bool)
+    if side.all() or not side.any():
+        return None
+    coefficients, bias = _fit(design, side, fit_linear, sharpness)
+    width = len(mean)
+    dense = coefficients[:width] / scale
+    temperature = _TEMPERATURE
+    if calibrate and min(side.sum(), (~side).sum()) >= _FOLDS:
+        odds = np.zeros(len(side))
+        for train, held in StratifiedKFold(_FOLDS, shuffle=True, random_state=seed).split(design, side):
+            some, offset = _fit(design[train], side[train], fit_linear, sharpness)
+            odds[held] = design[held] @ some + offset
+        temperature = tumour_temperature(odds * fade + share_odds, side, weight)
+    return TumourHead(dense, coefficients[width:], float(bias - dense @ mean), temperature)
+
+
+def _fit(design: Floats, side: npt.NDArray[np.bool_], fit_linear: FitLinear, sharpness: float) -> tuple[Floats, float]:
+    coefficients, bias = fit_linear(design, side.astype(np.int64), 2)
+    return (coefficients[1] - coefficients[0]) * sharpness, float(bias[1] - bias[0]) * sharpness
