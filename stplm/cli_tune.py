@@ -9,10 +9,13 @@ from typing import Any
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
-def add_arguments(sub: argparse.ArgumentParser) -> None:
-    """Put the task's arguments on its parser."""
+def add_tune(tasks: Any) -> None:
+    """Put the task on the parser's ``tasks`` (what ``add_subparsers`` gave)."""
     from stplm.cli import _positive
 
+    about = "Search the settings of fine-tuning for a task, within a time budget"
+    sub = tasks.add_parser("tune", help=about, description=about)
+    sub.set_defaults(run=run)
     sub.add_argument("sections", nargs="+", metavar="section", help="a section with labels, or several")
     sub.add_argument("--labels", required=True, help="an obs column; of one section also a CSV of cell_id and class")
     sub.add_argument("--out", required=True, help="the settings as a .yaml file for stplm finetune")
@@ -20,7 +23,7 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--budget", type=_seconds, default=600.0, help="how long, such as 90s, 10m (default) or 2h")
     sub.add_argument("--trials", type=_positive, help="stop after so many trials, if the budget lasts")
     sub.add_argument("--folds", type=_positive, default=1, help="compare trials by cross-validation over so many parts")
-    sub.add_argument("--config", help="settings to start from, a .yaml file; by default the defaults")
+    sub.add_argument("--config", help="settings to start from, as a .yaml file for stplm finetune")
     sub.add_argument("--storage", help="a folder that remembers trials; run again with it to go on")
     sub.add_argument("--tumour-classes", nargs="*", help="classes that are tumour; by default those whose name says so")
     sub.add_argument("--seed", type=int, default=0)
@@ -38,10 +41,10 @@ def run(arguments: argparse.Namespace) -> None:
     check_target(arguments.out)
     config = None
     if arguments.config:
-        from stplm.tasks.finetune_config import FinetuneConfig
+        from stplm.cli_finetune import FinetuneRecipe
         from stplm.tasks.recipes import read_recipe
 
-        config = read_recipe(arguments.config, FinetuneConfig)
+        config = read_recipe(arguments.config, FinetuneRecipe).settings()
     labels = _labels(arguments.labels)
     tables = [stplm.cell_table(stplm.read_section(s, images=False, labels=False)) for s in arguments.sections]
     tuned = tune(
@@ -65,7 +68,10 @@ def run(arguments: argparse.Namespace) -> None:
     _say(tuned.reason)
     if scores[HEAD] >= scores.get(TUNED, 1.0):
         _say("The few-shot head does as well: stplm classify is all this task needs.")
-    _say(f"Wrote {write_config(tuned, arguments.out)}")
+    # What the settings were found for goes with them, where it is not what finetune takes anyway.
+    more = {name: getattr(arguments, name) for name in ("model", "tumour_classes")}
+    more = {name: value for name, value in more.items() if value not in (None, "default")}
+    _say(f"Wrote {write_config(tuned, arguments.out, more)}")
 
 
 def _line(row: dict[str, Any]) -> str:

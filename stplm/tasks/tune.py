@@ -7,7 +7,7 @@ defaults, with and without neighbours, so either is always among the results, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -232,10 +232,11 @@ def _held_back_scores(
     return scores
 
 
-def write_config(tuned: Tuned, path: str | Path) -> Path:
+def write_config(tuned: Tuned, path: str | Path, more: Mapping[str, Any] | None = None) -> Path:
     """Write the settings as the YAML file that ``stplm finetune`` takes, what was found in comments above them.
 
-    The same result gives the same bytes; so there is no date. Raises ExportError where ``path`` cannot be written.
+    ``more``: other keys of such a file, such as ``{"model": "rank-breast"}``, as plain values. The same result gives
+    the same bytes; so there is no date. Raises ExportError where ``path`` cannot be written.
     """
     import yaml
 
@@ -254,7 +255,7 @@ def write_config(tuned: Tuned, path: str | Path) -> Path:
     ]
     with staged_file(path) as part:
         header = "".join(f"# {line}\n" for line in lines)
-        body = yaml.safe_dump(tuned.config.to_dict(), sort_keys=False, allow_unicode=True)
+        body = yaml.safe_dump({**(more or {}), **tuned.config.to_dict()}, sort_keys=False, allow_unicode=True)
         part.write_text(f"{header}\n{body}", encoding="utf-8")
     return Path(path)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,13 @@ import yaml
 from anndata import AnnData
 from scipy.spatial.distance import cdist
 
+from stplm.cli_finetune import FinetuneRecipe
+from stplm.cli_tune import add_tune
 from stplm.errors import Cancelled, StplmError
 from stplm.tasks import finetune as finetune_module
 from stplm.tasks import tune_scores, tune_search
 from stplm.tasks.finetune_config import FinetuneConfig
+from stplm.tasks.recipes import read_recipe
 from stplm.tasks.tune import tune, write_config
 from stplm.tasks.tune_space import Range
 
@@ -217,30 +220,24 @@ def test_optuna_stays_silent_and_is_left_as_it_was(table, labels, quick, capfd) 
     assert "rial" not in capfd.readouterr().err
 
 
-def test_real_fine_tuning_from_the_command_line(table, tmp_path, capsys, run_tune: Callable[..., None]) -> None:
+def test_real_fine_tuning_from_the_command_line(table, tmp_path, capsys) -> None:
     epcam = table.X[:, table.var_names == "EPCAM"].toarray().ravel()
     names = np.where(epcam > 3, "high", "low").astype(object)
     names[np.arange(table.n_obs) % 5 > 0] = np.nan
     table.obs["type"] = names
     table.write_h5ad(tmp_path / "section.h5ad")
-    out = tmp_path / "settings.yaml"
-    run_tune(tmp_path / "section.h5ad", "--labels", "type", "--budget", "2m", "--trials", "2", "--out", out)
+    start, out = tmp_path / "start.yaml", tmp_path / "settings.yaml"
+    start.write_text("epochs: 2\nblock: 100.0\n")
+    parser = argparse.ArgumentParser()
+    add_tune(parser.add_subparsers())
+    words = ["tune", tmp_path / "section.h5ad", "--labels", "type", "--budget", "2m", "--trials", "2"]
+    words += ["--config", start, "--tumour-classes", "high", "--out", out]
+    arguments = parser.parse_args(list(map(str, words)))
+    arguments.run(arguments)
     said = capsys.readouterr().out
     assert "few-shot head" in said
     assert "no neighbours" in said
     assert "never saw" in said
-    assert FinetuneConfig(**yaml.safe_load(out.read_text())).refit
-
-
-@pytest.fixture
-def run_tune() -> Callable[..., None]:
-    import argparse
-
-    from stplm.cli_tune import add_arguments, run
-
-    def call(*arguments: object) -> None:
-        parser = argparse.ArgumentParser()
-        add_arguments(parser)
-        run(parser.parse_args(list(map(str, arguments))))
-
-    return call
+    recipe = read_recipe(out, FinetuneRecipe)
+    assert (recipe.epochs, recipe.block, recipe.tumour_classes) == (2, 100.0, ("high",))
+    assert recipe.settings().refit
