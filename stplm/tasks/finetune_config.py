@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from stplm.tasks.outcome import Scheme
 
@@ -80,7 +80,7 @@ class FinetuneConfig:
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
             choices, value = get_args(hint), getattr(self, name)
-            if choices and value not in choices:
+            if get_origin(hint) is Literal and value not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(map(str, choices))}, not {value!r}")
         for name in ("epochs", "batch", "patch", "lora_rank", "lora_alpha", "patience", "checkpoint_every"):
             if getattr(self, name) < 1:
