@@ -67,7 +67,7 @@ def main(shared: str, preset: str = "tissue", out: str = "") -> None:
             base=MODELS / "rank-breast" if preset == "hybrid" else None,
             name=name,
             provenance={"description": DESCRIPTION[preset], "data": DATA, "limits": LIMITS},
-            checkpoints=Checkpoints(checkpoint, every_minutes=2, resume=True),
+            checkpoint=Checkpoints(checkpoint, every_minutes=2, resume=True),
             progress=progress,
         )
     model.save(out or MODELS / name, overwrite=True)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stplm import __version__, keys
+from stplm.cli_finetune import add_finetune
+from stplm.cli_training import add_adapt, add_pretrain, run_adapt, run_pretrain
 from stplm.errors import ExportError, StplmError
 from stplm.io.staged import check_target
 
@@ -68,7 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--labels",
         default=_FROM_PROFILES,
-        help="an obs column, a CSV of cell_id and class, or 'profiles': seeds from reference profiles (default)",
+        help="an obs column, a CSV of cell_id and class, or 'profiles': seeds from reference profiles (default; a "
+        "fine-tuned --model needs neither)",
     )
     sub.add_argument("--tumour-classes", nargs="*", help="classes that are tumour; by default those whose name says so")
     sub.add_argument("--seed", type=int, default=0)
@@ -82,16 +85,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", required=True, help=".h5ad, .zarr, .csv (Xenium Explorer groups) or .geojson")
     sub.add_argument("--overwrite", action="store_true")
 
-    sub = task("pretrain", _pretrain, "Pretrain a new encoder on sections", section=False)
-    sub.add_argument("sections", nargs="+")
-    sub.add_argument("--out", required=True, help="model folder")
-    sub.add_argument("--name", default="tissue")
-    _add_training(sub, steps=3000)
-
-    sub = task("adapt", _adapt, "Continue a model's training on a section, without labels")
-    sub.add_argument("--model", default="default")
-    sub.add_argument("--out", required=True, help="model folder")
-    _add_training(sub, steps=None)
+    add_pretrain(task("pretrain", run_pretrain, "Pretrain a new encoder on sections", section=False))
+    add_adapt(task("adapt", run_adapt, "Continue a model's training on a section, without labels"))
+    add_finetune(tasks)
 
     sub = task("simulate", _simulate, "Write a synthetic Xenium bundle with known truth", section=False)
     sub.add_argument("out")
@@ -111,13 +107,9 @@ def _parser() -> argparse.ArgumentParser:
 def _add_model(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--model", default="default", help="a bundled model or a model folder")
     sub.add_argument("--adapt", action="store_true", help="first continue its training on this section (1-2 minutes)")
+    sub.add_argument("--no-neighbours", action="store_true", help="leave out what surrounds a cell: the ablation")
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
-
-
-def _add_training(sub: argparse.ArgumentParser, steps: int | None) -> None:
-    sub.add_argument("--steps", type=_positive, default=steps)
-    sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument("--device", default="auto")
+    sub.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of matrix products")
 
 
 def _positive(text: str) -> int:
@@ -201,7 +193,15 @@ def _run_embedding(table: AnnData, arguments: argparse.Namespace) -> None:
     import stplm
 
     unit = "steps and cells" if arguments.adapt else "cells"
-    stplm.embed(table, arguments.model, adapt=arguments.adapt, device=arguments.device, progress=_bar(unit))
+    stplm.embed(
+        table,
+        arguments.model,
+        adapt=arguments.adapt,
+        neighbours=not arguments.no_neighbours,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        progress=_bar(unit),
+    )
     about = table.uns[keys.UNS][keys.UNS_EMBEDDING]
     known, total = about["genes_known"], about["genes_total"]
     advice = " Few of them: --adapt learns the others from this section." if known < total / 2 else ""
@@ -210,7 +210,7 @@ def _run_embedding(table: AnnData, arguments: argparse.Namespace) -> None:
 
 def _classify(arguments: argparse.Namespace) -> None:
     import stplm
-    from stplm.report.summary import check_summary, write_summary
+    from stplm.report.summary import check_summary
 
     outlines = _check_out(arguments.out) == "geojson"
     if arguments.summary:
@@ -218,7 +218,13 @@ def _classify(arguments: argparse.Namespace) -> None:
     seeded = arguments.labels == _FROM_PROFILES
     labels = None if seeded else _labels(arguments.labels)
     section, table = _read(arguments.section, polygons=outlines)
-    if keys.X_STPLM not in table.obsm or arguments.adapt or arguments.model != "default":
+    tuned = stplm.load_model(arguments.model)
+    if seeded and tuned.heads is not None:
+        stplm.predict(table, tuned)
+        _write_classified(section, arguments)
+        return
+    changed = arguments.adapt or arguments.no_neighbours or arguments.model != "default"
+    if keys.X_STPLM not in table.obsm or changed:
         _run_embedding(table, arguments)
     if seeded:
         labels = stplm.seed_labels(table, seed=arguments.seed)
@@ -226,6 +232,13 @@ def _classify(arguments: argparse.Namespace) -> None:
         table, labels, tumour_classes=arguments.tumour_classes, seeded=seeded, seed=arguments.seed
     )
     stplm.predict(table, classifier)
+    _write_classified(section, arguments)
+
+
+def _write_classified(section: Any, arguments: argparse.Namespace) -> None:
+    import stplm
+    from stplm.report.summary import write_summary
+
     _say(f"Wrote {stplm.export(section, arguments.out, overwrite=True)}")
     if arguments.summary:
         _say(f"Wrote {write_summary(section, arguments.summary)}")
@@ -273,39 +286,6 @@ def _export(arguments: argparse.Namespace) -> None:
     kind = _check_out(arguments.out, overwrite=arguments.overwrite)
     section, _ = _read(arguments.section, polygons=kind == "geojson")
     _say(f"Wrote {stplm.export(section, arguments.out, overwrite=arguments.overwrite)}")
-
-
-def _pretrain(arguments: argparse.Namespace) -> None:
-    import stplm
-    from stplm.tasks.training import TrainingConfig
-
-    check_target(arguments.out, overwrite=False)
-    model = stplm.pretrain(
-        arguments.sections,
-        TrainingConfig(steps=arguments.steps, seed=arguments.seed),
-        name=arguments.name,
-        provenance={"data": [Path(s).name for s in arguments.sections]},
-        device=arguments.device,
-        progress=_bar("steps"),
-    )
-    _say(f"Wrote {model.save(arguments.out)}")
-
-
-def _adapt(arguments: argparse.Namespace) -> None:
-    import stplm
-    from stplm.tasks.adapt import DEFAULT_STEPS
-
-    check_target(arguments.out, overwrite=False)
-    _, table = _read(arguments.section, images=False, labels=False)
-    model = stplm.adapt(
-        table,
-        arguments.model,
-        steps=arguments.steps or DEFAULT_STEPS,
-        seed=arguments.seed,
-        device=arguments.device,
-        progress=_bar("steps"),
-    )
-    _say(f"Wrote {model.save(arguments.out)}")
 
 
 def _check_out(path: str, *, overwrite: bool = True) -> str:

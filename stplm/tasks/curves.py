@@ -33,7 +33,7 @@ class Curves:
     def step(self, step: int, parts: Mapping[str, Any], rate: float, cells: int) -> None:
         """A training step's losses; ``cells`` were seen in it."""
         self._cells += cells
-        if self._writer is None or step % self.every:
+        if self._writer is None or (step % self.every and step > 1):
             return
         now = time.monotonic()
         for name, value in parts.items():

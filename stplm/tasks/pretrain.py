@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from stplm.errors import ModelError
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
     from stplm.nn.encoder import EncoderConfig, GeneDecoder
     from stplm.tasks.checkpoints import Checkpoints
-    from stplm.tasks.curves import Curves
+    from stplm.tasks.corpus import HeldOut
     from stplm.tasks.training import TrainingConfig
 
 
@@ -31,8 +34,11 @@ def pretrain(
     name: str | None = None,
     provenance: dict[str, Any] | None = None,
     device: str = "auto",
-    checkpoints: Checkpoints | None = None,
-    curves: Curves | None = None,
+    checkpoint: str | Path | Checkpoints | None = None,
+    resume: bool = False,
+    held_out: HeldOut | None = None,
+    curves: str | Path | None = None,
+    cache: str | Path | None = None,
     progress: Progress = no_progress,
 ) -> Model:
     """Train a new encoder on the cells of ``tables`` (cell tables, or paths that :func:`stplm.read_section` takes).
@@ -56,8 +62,16 @@ def pretrain(
         Of a hybrid: train that stage too. Otherwise it stays as it is, which is much quicker.
     name
         The model's name; by default the preset's.
-    checkpoints, curves
-        Where to keep what a killed run goes on from; where to write training curves.
+    checkpoint, resume
+        A folder for what a killed run goes on from, written every five minutes (or :class:`Checkpoints`); go on from
+        what is there.
+    held_out
+        Sections or blocks of tissue to score now and then instead of learning from them; see ``curves``.
+    curves
+        Folder of training curves for TensorBoard.
+    cache
+        Folder where sections given as paths are kept, converted, to be read from while training, so that memory does
+        not grow with their number. By default a temporary one.
 
     Raises
     ------
@@ -70,30 +84,57 @@ def pretrain(
     """
     import torch
 
-    from stplm.tasks.cells import prepare_cells, table_genes
+    from stplm.tasks.checkpoints import Checkpoints
+    from stplm.tasks.corpus import open_section
+    from stplm.tasks.curves import Curves
     from stplm.tasks.device import choose_device
     from stplm.tasks.gene_statistics import set_gene_statistics
     from stplm.tasks.objectives import make_objective
     from stplm.tasks.processes import open_processes
-    from stplm.tasks.trainer import train
+    from stplm.tasks.trainer import Validation, train
     from stplm.tasks.training import training_defaults
 
     config = config or training_defaults(preset)
+    sizes = _sizes(preset, size, architecture)
+    base = load_model(base) if base is not None else None
+    if not isinstance(checkpoint, Checkpoints | None):
+        checkpoint = Checkpoints(Path(checkpoint))
+    if checkpoint:
+        checkpoint = replace(checkpoint, resume=checkpoint.resume or resume)
+        if base:
+            checkpoint = replace(checkpoint, about={**checkpoint.about, "base": base.fingerprint()})
     processes = open_processes(choose_device(device))
-    loaded = [_read(t) if isinstance(t, str | Path) else t for t in tables]
-    genes = sorted({g for t in loaded for g in table_genes(t) if g})
-    # The caller's own random numbers stay as they were.
-    with torch.random.fork_rng(devices=[]):
+    points = Curves(curves if processes.index == 0 else None)
+    with ExitStack() as stack:
+        # The caller's own random numbers stay as they were.
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        space = _new_encoder(preset, [], sizes, base)[0].config
+        folder = Path(cache or stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True)))
+        with processes.main_first():
+            blocks = held_out.blocks if held_out else None
+            parts = [open_section(t, folder, space, blocks=blocks) for t in tables]
+            others = [open_section(t, folder, space) for t in (held_out.sections if held_out else ())]
+            if blocks:
+                others = [open_section(t, folder, space, blocks=blocks, held_out=True) for t in tables]
         torch.manual_seed(config.seed)
-        encoder, known = _new_encoder(preset, genes, _sizes(preset, size, architecture), base)
-    cells = [prepare_cells(t, encoder.genes, encoder.config) for t in loaded]
-    if known < len(encoder.genes):
-        set_gene_statistics(encoder, cells, torch.arange(known, len(encoder.genes)))
-    encoder.to(processes.device)
-    objective = make_objective(encoder, config, frozen=not train_base)
-    losses = train(
-        objective, cells, config, checkpoints=checkpoints, curves=curves, processes=processes, progress=progress
-    )
+        encoder, known = _new_encoder(preset, sorted({g for p in [*parts, *others] for g in p.genes}), sizes, base)
+        cells = [part.cells(encoder.genes) for part in parts]
+        if known < len(encoder.genes):
+            set_gene_statistics(encoder, cells, torch.arange(known, len(encoder.genes)))
+        encoder.to(processes.device)
+        validation = None
+        if held_out and others:
+            validation = Validation([p.cells(encoder.genes) for p in others], held_out.every, held_out.batches)
+        losses = train(
+            make_objective(encoder, config, frozen=not train_base),
+            cells,
+            config,
+            checkpoints=checkpoint,
+            curves=points,
+            validation=validation,
+            processes=processes,
+            progress=progress,
+        )
     return Model(
         encoder.cpu(),
         name or preset,
@@ -102,6 +143,8 @@ def pretrain(
             "training": config.to_dict(),
             "cells": sum(map(len, cells)),
             "final_loss": round(sum(losses[-100:]) / max(len(losses[-100:]), 1), 4),
+            **({"base": {"name": base.name, "sha256": base.fingerprint()}} if base else {}),
+            **({"held_out": validation.latest} if validation else {}),
             "versions": versions(),
             **(provenance or {}),
         },
@@ -127,9 +170,7 @@ def _sizes(preset: str, size: str | None, architecture: EncoderConfig | dict[str
     return {**SIZES[size], **(architecture or {})}
 
 
-def _new_encoder(
-    preset: str, genes: list[str], sizes: dict[str, Any], base: str | Path | Model | None
-) -> tuple[GeneDecoder, int]:
+def _new_encoder(preset: str, genes: list[str], sizes: dict[str, Any], base: Model | None) -> tuple[GeneDecoder, int]:
     """The encoder, and how many of its genes, the first ones, it has learnt of from ``base``."""
     from stplm.nn.hybrid import HybridEncoder
     from stplm.nn.rank import RankEncoder
@@ -138,23 +179,15 @@ def _new_encoder(
         if base is None and preset != "hybrid":
             encoder: Any = build_encoder(preset, genes, sizes)
             return encoder, 0
-        rank = load_model(base).encoder if base is not None else None
-        if preset != "hybrid" or not isinstance(rank, RankEncoder):
+        if preset != "hybrid" or base is None or not isinstance(base.encoder, RankEncoder):
             raise ModelError(
                 "A hybrid, and only a hybrid, is built on a rank model.",
-                found=f"preset {preset!r}, base {getattr(rank, 'preset', None)!r}",
+                found=f"preset {preset!r}, base {base.preset if base else None!r}",
                 mend="Pretrain a rank model first, and name it as the base of the hybrid.",
             )
-        encoder = HybridEncoder.from_rank(rank, **sizes)
+        encoder = HybridEncoder.from_rank(base.encoder, **sizes)
     except (TypeError, ValueError) as error:
         raise ModelError("There is no such architecture.", found=str(error)) from error
     known = len(encoder.genes)
     encoder.add_genes(genes)
     return encoder, known
-
-
-def _read(path: str | Path) -> AnnData:
-    from stplm.io.cell_table import cell_table
-    from stplm.io.read import read_section
-
-    return cell_table(read_section(path, images=False, labels=False))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +41,7 @@ class Validation:
     tables: Sequence[Cells]
     every: int = 200
     batches: int = 4
+    latest: dict[str, float] = field(default_factory=dict)
 
     def score(self, objective: Objective, config: TrainingConfig) -> dict[str, float]:
         """Mean loss and parts, without training."""
@@ -55,7 +56,8 @@ class Validation:
                 for name, value in {"loss": loss, **parts}.items():
                     sums.setdefault(name, []).append(float(value))
         objective.train()
-        return {name: sum(values) / len(values) for name, values in sums.items()}
+        self.latest = {name: round(sum(values) / len(values), 4) for name, values in sums.items()}
+        return self.latest
 
 
 def train(

@@ -73,6 +73,12 @@ class TrainingConfig:
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
+        least = {"steps": 1, "batch": 2, "patch": 2, "patches": 1, "warm_up": 0, "seed": 0}
+        for name, value in least.items():
+            if getattr(self, name) < value:
+                raise ValueError(f"{name} must be {value} or more, not {getattr(self, name)}")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate must be above 0, not {self.learning_rate}")
         if not 0 <= self.thin_low <= self.thin_high <= 1:
             raise ValueError(f"thin_low and thin_high must rise within 0 to 1, not {self.thin_low}, {self.thin_high}")
 
