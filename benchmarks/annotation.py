@@ -29,6 +29,7 @@ import stplm  # noqa: E402
 from benchmarks import ours, protocol, scoring, tables  # noqa: E402
 from benchmarks.methods import all_methods  # noqa: E402
 from benchmarks.ours import default as stplm_default  # noqa: E402
+from benchmarks.peers import environment  # noqa: E402
 from stplm import keys  # noqa: E402
 
 __all__ = ["stplm_default"]
@@ -53,6 +54,11 @@ def without_a_click(class_set: protocol.ClassSet) -> dict[str, float]:
     return {**chosen, "tumour_f1": score["tumour"]["f1"], "tumour_auroc": score["tumour"]["auroc"]}
 
 
+def only_kept() -> Path:
+    """In place of the peers' interpreter: what is not kept is left out, with this reason."""
+    raise environment.EnvironmentMissing("only what earlier runs kept is shown")
+
+
 def page(found: dict[protocol.ClassSet, list[scoring.Row]], seeded: dict[str, float], seeds: int) -> str:
     """What the page shows between its marks."""
     parts = []
@@ -75,6 +81,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="draws of labels for each number of shots")
     parser.add_argument("--classes", default="coarse,fine", help="sets of classes, comma between")
     parser.add_argument("--only", help="methods whose name contains this (the default is always run)")
+    parser.add_argument("--kept", action="store_true", help="run no peer: show what is kept of earlier runs")
     parser.add_argument("--protocol", type=Path, default=protocol.PROTOCOL)
     parser.add_argument("--json", type=Path, help="write every draw's scores here")
     parser.add_argument("--docs", default=str(DOCS), help='page whose tables are replaced; "" for none')
@@ -86,10 +93,11 @@ def main() -> None:
     if arguments.only:
         methods = [methods[0], *(m for m in methods[1:] if arguments.only.lower() in m.name.lower())]
     sets = {"coarse": protocol.coarse, "fine": protocol.fine}
+    python = only_kept if arguments.kept else environment.python
     found = {}
     for name in arguments.classes.split(","):
         class_set = sets[name](rules)
-        found[class_set] = scoring.compare(methods, class_set, shots, arguments.seeds)
+        found[class_set] = scoring.compare(methods, class_set, shots, arguments.seeds, python=python)
     seeded = without_a_click(protocol.coarse(rules))
     if arguments.json:
         plain = {class_set.name: [row.to_dict() for row in rows] for class_set, rows in found.items()}
