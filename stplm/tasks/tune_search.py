@@ -20,7 +20,6 @@ from stplm.tasks.tune_study import (
     REASON,
     SEARCH,
     SECONDS,
-    STOPPED,
     again,
     best_by_role,
     complete_trials,
@@ -114,7 +113,7 @@ class Search:
             if isinstance(error, Cancelled) or kind == DEFAULTS:
                 self._give_up(trial, began)
                 raise
-            trial.set_user_attr(REASON, str(error).splitlines()[0])
+            trial.set_user_attr(REASON, str(error).partition("\n")[0] or type(error).__name__)
         except BaseException:
             self._give_up(trial, began)
             raise
@@ -124,7 +123,6 @@ class Search:
     def _give_up(self, trial: Trial, began: float) -> None:
         from optuna.trial import TrialState
 
-        trial.set_user_attr(STOPPED, True)
         trial.set_user_attr(SECONDS, round(now() - began, 1))
         again(self.study, self.study.trials[trial.number])
         self.study.tell(trial, state=TrialState.FAIL)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 KIND, SEARCH = "kind", "search"
 TUNED, BEST, DEFAULTS, ALONE, HEAD = "tuned", "best trial", "defaults", "no neighbours", "few-shot head"
-SECONDS, STOPPED, REASON = "seconds", "stopped", "reason"
+SECONDS, REASON = "seconds", "reason"
 _JOURNAL = "journal.jsonl"
 _NAME, _ABOUT = "tune", "about"
 _RANDOM_TRIALS = 8
@@ -114,13 +114,20 @@ def open_study(folder: Path | None, about: dict[str, Any], space: Space, config:
 
 def again(study: Study, trial: FrozenTrial) -> None:
     """Put a trial that was cut short back into the queue, for whoever goes on with the study."""
-    if trial.params:
-        study.enqueue_trial(dict(trial.params), user_attrs={KIND: trial.user_attrs.get(KIND, SEARCH)})
+    if values := trial.params or trial.system_attrs.get("fixed_params"):
+        study.enqueue_trial(dict(values), user_attrs={KIND: trial.user_attrs.get(KIND, SEARCH)})
 
 
 def finished_trials(study: Study) -> list[FrozenTrial]:
-    """Trials that ended, by themselves or by pruning, in their order; not those that the budget cut short."""
-    return [t for t in study.get_trials(deepcopy=False, states=_finished()) if not t.user_attrs.get(STOPPED)]
+    """Trials that ended, by themselves or by pruning, in their order; not those that were cut short."""
+    return [t for t in study.get_trials(deepcopy=False, states=_finished()) if not _cut_short(t)]
+
+
+def _cut_short(trial: FrozenTrial) -> bool:
+    """By the budget or a kill: what fails by itself has a reason."""
+    from optuna.trial import TrialState
+
+    return trial.state == TrialState.FAIL and REASON not in trial.user_attrs
 
 
 def _finished() -> tuple[Any, ...]:
@@ -191,7 +198,7 @@ def trial_row(trial: FrozenTrial, space: Space) -> dict[str, Any]:
     return {
         "trial": trial.number + 1,
         KIND: kind,
-        "state": STOPPED if trial.user_attrs.get(STOPPED) else state,
+        "state": "stopped" if _cut_short(trial) else state,
         "score": trial.value if state == "complete" else max(seen.values(), default=None),
         "epochs": len(seen),
         SECONDS: trial.user_attrs.get(SECONDS),

@@ -220,17 +220,20 @@ def test_optuna_stays_silent_and_is_left_as_it_was(table, labels, quick, capfd) 
     assert "rial" not in capfd.readouterr().err
 
 
-def test_real_fine_tuning_from_the_command_line(table, tmp_path, capsys) -> None:
+def test_real_fine_tuning_on_two_sections_from_the_command_line(table, tmp_path, capsys) -> None:
     epcam = table.X[:, table.var_names == "EPCAM"].toarray().ravel()
     names = np.where(epcam > 3, "high", "low").astype(object)
     names[np.arange(table.n_obs) % 5 > 0] = np.nan
     table.obs["type"] = names
-    table.write_h5ad(tmp_path / "section.h5ad")
+    sections = [tmp_path / "left.h5ad", tmp_path / "right.h5ad"]
+    left = table.obsm["spatial"][:, 0] < np.median(table.obsm["spatial"][:, 0])
+    for path, half in zip(sections, (left, ~left), strict=True):
+        table[half].copy().write_h5ad(path)
     start, out = tmp_path / "start.yaml", tmp_path / "settings.yaml"
     start.write_text("epochs: 2\nblock: 100.0\n")
     parser = argparse.ArgumentParser()
     add_tune(parser.add_subparsers())
-    words = ["tune", tmp_path / "section.h5ad", "--labels", "type", "--budget", "2m", "--trials", "2"]
+    words = ["tune", *sections, "--labels", "type", "--budget", "2m", "--trials", "2"]
     words += ["--config", start, "--tumour-classes", "high", "--out", out]
     arguments = parser.parse_args(list(map(str, words)))
     arguments.run(arguments)
