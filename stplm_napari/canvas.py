@@ -12,8 +12,8 @@ from stplm.errors import StplmError
 from stplm_napari.annotations import KEYS
 from stplm_napari.drawing import Drawing
 from stplm_napari.paint import paint
-from stplm_napari.picking import DRAG_PX, install_click
-from stplm_napari.region_layer import RegionLayer
+from stplm_napari.picking import DRAG_PX, distance_px, install_click
+from stplm_napari.region_outlines import RegionOutlines
 from stplm_napari.session import Session
 from stplm_napari.shortcuts import MODE_KEYS, TOOL_KEYS
 from stplm_napari.tools import BRUSH, CLEAR, CLICK, LABEL, LASSO, SELECT, Shape
@@ -43,8 +43,8 @@ class Canvas:
     ) -> None:
         self.layers, self._viewer, self._session = layers, viewer, session
         self._undo_all: list[Callable[[], Any]] = []
-        self.regions = RegionLayer(viewer, layers, session)
-        self._undo_all.append(self.regions.let_go)
+        self.regions = RegionOutlines(viewer, session)
+        self._undo_all.append(self.regions.close)
         self.drawing = Drawing(viewer, session, on_shape, self._free)
         self._undo_all.append(self.drawing.close)
         session.selection_changed.connect(self._show_selected)
@@ -100,11 +100,12 @@ class Canvas:
         def on_press(_: Any, event: Any) -> Generator[None, None, None]:
             if event.button != _RIGHT:
                 return
-            start = np.asarray(event.pos, float)
+            start, moved = np.asarray(event.pos, float), 0.0
             yield
             while event.type == "mouse_move":
+                moved = max(moved, distance_px(start, event))
                 yield
-            if np.abs(np.asarray(event.pos, float) - start).max() <= DRAG_PX:
+            if max(moved, distance_px(start, event)) <= DRAG_PX:
                 y, x = event.position[-2:]
                 if (row := self.layers.picker.cell_at((x, y))) >= 0:
                     self._on_right_click(row)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stplm_napari.layers import camera_of
+from stplm_napari.layers import SELECTED_COLOUR, camera_of
 from stplm_napari.picking import DRAG_PX
 from stplm_napari.session import Session
 from stplm_napari.sketch import Sketch
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _LEFT, _MIDDLE = 1, 3
 _STEP_PX = 2
 """A line gets a new point when the mouse has moved so many screen pixels."""
-_COLOURS = {CLEAR: "#FFFFFF", SELECT: "#FFE14D", SELECT_MORE: "#FFE14D"}
+_COLOURS = {CLEAR: "#FFFFFF", SELECT: SELECTED_COLOUR, SELECT_MORE: SELECTED_COLOUR}
 
 
 class Drawing:

@@ -15,13 +15,14 @@ from stplm_napari.prepare import NO_POSITIONS, CellImage, Channel, PreparedSecti
 
 if TYPE_CHECKING:
     from anndata import AnnData
-    from napari.layers import Image, Labels, Layer, Shapes
+    from napari.layers import Image, Labels, Layer
     from napari.viewer import Viewer
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
 CELLS, COLOURS, OUTLINES, SELECTED = "Cells", "Cell colours", "Cell outlines", "Selected cells"
-_SELECTED_COLOUR = "#FFE14D"
+SELECTED_COLOUR = "#B6FF00"
+"""In no class's palette."""
 _OUTLINE_COLOUR = "#D9D9D9"
 _CANVAS_PX = 700
 """Zoom is screen pixels a µm; the shorter side of a usual canvas turns the width of a view into a zoom."""
@@ -34,8 +35,8 @@ class SectionLayers:
 
     ``cells`` is the label image itself, transparent: hover, picking and napari-spatialdata read it. ``overlay`` colours
     the cells, ``outlines`` draws their borders. All three are None for a section without positions, and ``message``
-    says so. ``selected`` shows the selected cells while there are any, ``regions`` the outlines of the drawn regions.
-    ``centroids_um`` is (n_cells, 2) x, y in µm, in table order.
+    says so. ``selected`` shows the selected cells while there are any. ``centroids_um`` is (n_cells, 2) x, y in
+    µm, in table order.
     """
 
     section: SpatialData
@@ -46,7 +47,6 @@ class SectionLayers:
     overlay: CellOverlay | None = None
     outlines: CellOverlay | None = None
     selected: CellOverlay | None = None
-    regions: Shapes | None = None
     picker: CellPicker = field(default_factory=lambda: CellPicker(None, np.zeros(0, int), None))
     centroids_um: NDArray[np.floating] | None = None
     message: str = ""
@@ -108,10 +108,10 @@ class SectionLayers:
 
     def remove(self) -> None:
         """Take the layers out of the viewer; those the user removed already are skipped."""
-        for layer in (*self.all_layers(), self.selected and self.selected.layer, self.regions):
+        for layer in (*self.all_layers(), self.selected and self.selected.layer):
             self._take_out(layer)
         self.images, self.cells, self.overlay, self.outlines = [], None, None, None
-        self.selected, self.regions = None, None
+        self.selected = None
 
     def show_selected(self, rows: NDArray[np.integer]) -> None:
         """Mark cells with a layer of their own, which goes when there are none."""
@@ -124,18 +124,19 @@ class SectionLayers:
         if self.selected is None or self.selected.layer not in self.viewer.layers:
             of = self.overlay
             self.selected = CellOverlay(
-                of.levels, of.values, of.scale_um, of.translate_um, SELECTED, of.diameter_px, affine=of.affine
+                of.levels,
+                of.values,
+                of.scale_um,
+                of.translate_um,
+                SELECTED,
+                of.diameter_px,
+                outline=2,
+                affine=of.affine,
             )
-            self.selected.layer.opacity = 0.6
             self.add_on_top(self.selected.layer)
         codes = np.full(len(self.selected.values), -1)
         codes[rows] = 0
-        self.selected.show_classes(codes, [_SELECTED_COLOUR])
-
-    def remove_regions(self) -> None:
-        """Take the layer of the regions out."""
-        self._take_out(self.regions)
-        self.regions = None
+        self.selected.show_classes(codes, [SELECTED_COLOUR])
 
     def add_on_top(self, layer: Layer) -> None:
         """Add a layer above the others; whichever was the selected one stays it."""

@@ -136,12 +136,13 @@ def install_click(
     """
 
     def on_press(_: Viewer, event: Any) -> Generator[None, None, None]:
-        start = np.asarray(event.pos, float)
+        start, moved = np.asarray(event.pos, float), 0.0
         left = event.button == 1
         yield
         while event.type == "mouse_move":
+            moved = max(moved, distance_px(start, event))
             yield
-        moved = float(np.abs(np.asarray(event.pos, float) - start).max())
+        moved = max(moved, distance_px(start, event))
         if left and moved <= DRAG_PX and event.type == "mouse_release" and viewer.dims.ndisplay == 2:
             y, x = event.position[-2:]
             if (row := layers.picker.cell_at((x, y), reach_um)) >= 0:
@@ -154,3 +155,8 @@ def install_click(
             viewer.mouse_drag_callbacks.remove(on_press)
 
     return remove
+
+
+def distance_px(start: NDArray[np.floating], event: Any) -> float:
+    """How far the mouse is from where it was pressed, along one axis of the screen; a lasso ends where it began."""
+    return float(np.abs(np.asarray(event.pos, float) - start).max())

@@ -116,6 +116,8 @@ class Session:
         self.colouring = Colouring()
         self.active_class = ""
         self.steps: list[Step] = []
+        self.regions_shown = True
+        """Whether the outlines of the regions are drawn; change it with :meth:`show_regions`."""
         self._table: AnnData | None = None
 
     @classmethod
@@ -287,6 +289,11 @@ class Session:
         found = self.table.obs[column].cat
         places = [i for i, n in enumerate(found.categories) if str(n) == value]
         return self.shown(np.flatnonzero(np.isin(found.codes.to_numpy(), places)))
+
+    def show_regions(self, on: bool) -> None:
+        """Draw the outlines of the regions, or do not."""
+        self.regions_shown = on
+        self.regions_changed.emit()
 
     def use(self, **what: Any) -> None:
         """Change any of ``shape``, ``does``, ``radius_um`` of the tool."""

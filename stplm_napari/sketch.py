@@ -17,7 +17,7 @@ class Sketch:
     """Lines in µm over everything else, in a colour with a dark rim; nothing where the viewer has no window."""
 
     def __init__(self, viewer: Any) -> None:
-        self._scene = _scene(viewer)
+        self._scene = scene_of(viewer)
         self._lines: tuple[Any, ...] = ()
 
     def show(self, lines: Sequence[NDArray[np.floating]], colour: str) -> None:
@@ -56,7 +56,7 @@ class Sketch:
         return line
 
 
-def _scene(viewer: Any) -> Any:
+def scene_of(viewer: Any) -> Any:
     """napari's vispy scene, whose coordinates are (x, y) in world units; None where there is none."""
     try:
         return viewer.window._qt_viewer.canvas.view.scene

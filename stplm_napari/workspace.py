@@ -16,8 +16,6 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from psygnal import Signal
 from qtpy.QtCore import QObject, QTimer
-from qtpy.QtGui import QKeySequence
-from qtpy.QtWidgets import QShortcut
 
 from stplm.errors import StplmError
 from stplm.progress import Progress
@@ -72,12 +70,9 @@ class Workspace(QObject):
         self._timer.setInterval(LIVE_DELAY_MS)
         self._timer.timeout.connect(self._refit)
         self.session.labels_changed.connect(self._on_labels)
-        self._help_key: QShortcut | None = None
         if (window := getattr(viewer, "window", None)) is not None:
             window._qt_window.destroyed.connect(self.close)
-            # napari cannot bind this key: it knows the unshifted ones only.
-            self._help_key = QShortcut(QKeySequence("?"), window._qt_window)
-            self._help_key.activated.connect(self.show_help)
+            self._listen_to_keys("connect")
 
     @classmethod
     def of(cls, viewer: Any) -> Workspace:
@@ -90,11 +85,7 @@ class Workspace(QObject):
     def close(self) -> None:
         """End all that runs and forget the session. The window calls it when it goes."""
         self._of.pop(self.viewer, None)
-        if self._help_key is not None:
-            with contextlib.suppress(RuntimeError):  # gone with its window
-                self._help_key.setEnabled(False)
-                self._help_key.deleteLater()
-            self._help_key = None
+        self._listen_to_keys("disconnect")
         Session.forget(self.viewer)
         if self.canvas is not None:
             self.canvas.let_go()
@@ -106,6 +97,16 @@ class Workspace(QObject):
         from stplm_napari.widgets.keys import show_keys
 
         show_keys(self.viewer.window._qt_window, str(self.viewer.theme))
+
+    def _listen_to_keys(self, how: str) -> None:
+        """To "?" on the canvas: napari cannot bind it, it knows the unshifted keys only."""
+        with contextlib.suppress(AttributeError, RuntimeError):  # no window, or one that is gone
+            events = self.viewer.window._qt_viewer.canvas._scene_canvas.events
+            getattr(events.key_press, how)(self._on_key)
+
+    def _on_key(self, event: Any) -> None:
+        if event.text == "?":
+            self.show_help()
 
     # --- opening ---
 

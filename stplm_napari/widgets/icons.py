@@ -111,3 +111,25 @@ def swatch_icon(colour: str) -> QIcon:
     painter.drawRoundedRect(2, 2, 28, 28, 6, 6)
     painter.end()
     return QIcon(pixmap)
+
+
+def eye_icon(is_open: bool, colour: QColor) -> QIcon:
+    """An open eye, or one that is struck through."""
+    pixmap = QPixmap(32, 32)
+    pixmap.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(pixmap)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    colour = QColor(colour)
+    colour.setAlpha(210 if is_open else 90)
+    pen = painter.pen()
+    pen.setColor(colour)
+    pen.setWidthF(2.4)
+    painter.setPen(pen)
+    painter.drawArc(2, 9, 28, 24, 25 * 16, 130 * 16)
+    painter.drawArc(2, -1, 28, 24, 205 * 16, 130 * 16)
+    painter.setBrush(colour)
+    painter.drawEllipse(12, 12, 8, 8)
+    if not is_open:
+        painter.drawLine(5, 27, 27, 5)
+    painter.end()
+    return QIcon(pixmap)

@@ -6,13 +6,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QPoint, QSize, Qt
-from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
+from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QColorDialog, QFrame, QHBoxLayout, QLabel, QMenu, QToolButton, QVBoxLayout, QWidget
 
 from stplm.errors import StplmError
 from stplm_napari.changes import CellClass
 from stplm_napari.session import Session
 from stplm_napari.widgets.classform import ask_class
+from stplm_napari.widgets.icons import eye_icon, swatch_icon
 from stplm_napari.widgets.style import ink, set_property, text
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class ClassRow(QFrame):
         self.eye.setToolTip("Show or hide the cells of this class")
         self.eye.clicked.connect(self._toggle_eye)
         self.swatch = QToolButton()
-        self.swatch.setIcon(_swatch(shown.colour))
+        self.swatch.setIcon(swatch_icon(shown.colour))
         self.swatch.setIconSize(QSize(_SWATCH, _SWATCH))
         self.swatch.setToolTip(f"Colour {shown.colour}; click to change it")
         self.swatch.clicked.connect(self._choose_colour)
@@ -120,7 +121,7 @@ class ClassRow(QFrame):
         """Show counts, eye, and whether this is the chosen class."""
         self.own.setText(f"{own:,}" if own else "–")
         self.cells.setText("–" if predicted is None else f"{predicted:,}")
-        self.eye.setIcon(_eye(self.shown.name not in self._session.colouring.hidden, self._ink))
+        self.eye.setIcon(eye_icon(self.shown.name not in self._session.colouring.hidden, self._ink))
         set_property(self, "active", "true" if self._session.active_class == self.shown.name else "false")
 
     def mousePressEvent(self, event: Any) -> None:
@@ -219,36 +220,3 @@ def _count(words: str = "") -> QLabel:
     label = text(words, wrap=False)
     label.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
     return label
-
-
-def _swatch(colour: str) -> QIcon:
-    pixmap = QPixmap(2 * _SWATCH, 2 * _SWATCH)
-    pixmap.fill(Qt.GlobalColor.transparent)
-    painter = QPainter(pixmap)
-    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-    painter.setPen(Qt.PenStyle.NoPen)
-    painter.setBrush(QColor(colour))
-    painter.drawRoundedRect(2, 2, 2 * _SWATCH - 4, 2 * _SWATCH - 4, 6, 6)
-    painter.end()
-    return QIcon(pixmap)
-
-
-def _eye(is_open: bool, colour: QColor) -> QIcon:
-    pixmap = QPixmap(32, 32)
-    pixmap.fill(Qt.GlobalColor.transparent)
-    painter = QPainter(pixmap)
-    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-    colour = QColor(colour)
-    colour.setAlpha(210 if is_open else 90)
-    pen = painter.pen()
-    pen.setColor(colour)
-    pen.setWidthF(2.4)
-    painter.setPen(pen)
-    painter.drawArc(2, 9, 28, 24, 25 * 16, 130 * 16)
-    painter.drawArc(2, -1, 28, 24, 205 * 16, 130 * 16)
-    painter.setBrush(colour)
-    painter.drawEllipse(12, 12, 8, 8)
-    if not is_open:
-        painter.drawLine(5, 27, 27, 5)
-    painter.end()
-    return QIcon(pixmap)

@@ -9,12 +9,12 @@ from qtpy.QtCore import QPoint, QSize, Qt
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QMenu, QToolButton, QVBoxLayout, QWidget
 
 from stplm.errors import StplmError
-from stplm_napari.region_layer import NO_CLASS_COLOUR
+from stplm_napari.region_outlines import NO_CLASS_COLOUR
 from stplm_napari.regions import Region
 from stplm_napari.tools import CLEAR, LABEL, SELECT
-from stplm_napari.widgets.icons import swatch_icon
+from stplm_napari.widgets.icons import eye_icon, swatch_icon
 from stplm_napari.widgets.regionform import ask_region
-from stplm_napari.widgets.style import text
+from stplm_napari.widgets.style import ink, text
 
 if TYPE_CHECKING:
     from stplm_napari.widgets.common import Dock
@@ -29,7 +29,18 @@ class RegionList(QWidget):
         self._layout = QVBoxLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
         self._layout.setSpacing(1)
-        self._layout.addWidget(text("Regions", "hint", wrap=False))
+        head = QHBoxLayout()
+        head.setContentsMargins(4, 0, 0, 0)
+        head.setSpacing(7)
+        self.eye = QToolButton()
+        self.eye.setIconSize(QSize(16, 16))
+        self.eye.setStyleSheet("background: transparent; border: none; padding: 0px;")
+        self.eye.setToolTip("Show or hide the outlines of the regions")
+        self.eye.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.eye.clicked.connect(self._toggle_eye)
+        head.addWidget(self.eye)
+        head.addWidget(text("Regions", "hint", wrap=False), 1)
+        self._layout.addLayout(head)
         self.rows: dict[str, RegionRow] = {}
         session = self._session
         for signal in (session.section_opened, session.regions_changed, session.classes_changed):
@@ -46,7 +57,11 @@ class RegionList(QWidget):
         self.rows = {r.name: RegionRow(r, colours.get(r.class_name, NO_CLASS_COLOUR), self._dock) for r in regions}
         for row in self.rows.values():
             self._layout.addWidget(row)
+        self.eye.setIcon(eye_icon(self._session.regions_shown, ink(self._dock.theme)))
         self.setVisible(bool(regions))
+
+    def _toggle_eye(self) -> None:
+        self._session.show_regions(not self._session.regions_shown)
 
 
 class RegionRow(QFrame):

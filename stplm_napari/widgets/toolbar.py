@@ -54,7 +54,7 @@ class ToolBar(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.setSpacing(6)
         row = QHBoxLayout()
-        row.setSpacing(3)
+        row.setSpacing(2)
         outer.addLayout(row)
         self.shapes = {shape: _button(tip, TOOL_KEYS[shape]) for shape, tip in _SHAPE_TIPS.items()}
         self.modes = {does: _button(tip, MODE_KEYS[does]) for does, tip in _MODE_TIPS.items()}
@@ -69,6 +69,7 @@ class ToolBar(QWidget):
         self.all_of = QToolButton()
         self.all_of.setText("All of")
         self.all_of.setProperty("kind", "tool")
+        self.all_of.setFixedHeight(30)
         self.all_of.setToolTip("Label (or clear, or select) all cells of a cluster, a predicted class or a region")
         self.all_of.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.all_of.setFocusPolicy(Qt.FocusPolicy.NoFocus)
@@ -171,7 +172,8 @@ def _button(tip: str, key: str) -> QToolButton:
     made = QToolButton()
     made.setProperty("kind", "tool")
     made.setCheckable(True)
-    made.setIconSize(QSize(22, 22))
+    made.setIconSize(QSize(20, 20))
+    made.setFixedSize(30, 30)
     made.setToolTip(f"{tip}  ({key})")
     made.setCursor(Qt.CursorShape.PointingHandCursor)
     made.setFocusPolicy(Qt.FocusPolicy.NoFocus)
@@ -180,5 +182,5 @@ def _button(tip: str, key: str) -> QToolButton:
 
 def _divider() -> QFrame:
     made = QFrame()
-    made.setFixedSize(7, 24)
+    made.setFixedSize(3, 24)
     return made

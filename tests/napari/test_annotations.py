@@ -7,8 +7,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from stplm.errors import LabelError
@@ -129,6 +132,109 @@ def test_labels_survive_a_kill(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
     assert done.returncode == -signal.SIGKILL
     assert len(Annotations(None, Journal(path), START).labels) == 20
+
+
+SQUARE = [(0.0, 0.0), (10.0, 0.0), (10.0, 10.0), (0.0, 10.0)]
+
+
+def test_a_hundred_thousand_labels_are_one_step_one_line_and_quick(tmp_path: Path) -> None:
+    ids = pd.Index([f"cell{i:07d}-1" for i in range(300_000)], dtype=object)
+    ids.get_indexer(ids[:1])
+    path, rows = tmp_path / "a.jsonl", np.flatnonzero(np.arange(300_000) % 3)[:100_000]
+    first = Annotations(ids, Journal(path), START)
+    first.set_labels([ids[1], ids[2]], "Stromal")
+    times = []
+    for name in ("Tumour", "Stromal", "Tumour"):
+        start = time.perf_counter()
+        first.set_labels(first.labels.cells_at(rows), name)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.3
+    assert first.counts() == {"Tumour": 100_000}
+    lines = path.read_bytes().splitlines()
+    assert len(lines) == 5
+    assert max(map(len, lines)) < 500_000
+    assert Annotations(ids[::-1], Journal(path)).series().to_dict() == first.series().to_dict(), "whatever the order"
+    first.undo()
+    first.undo()
+    first.undo()
+    assert first.series().to_dict() == {ids[1]: "Stromal", ids[2]: "Stromal"}
+    first.redo()
+    assert len(Annotations(ids, Journal(path)).labels) == 100_000
+
+
+@pytest.mark.parametrize("names", [("a", "bb", "zelle-1"), ("µ", "zelle ü"), ("1", "22")])
+def test_ids_of_any_kind_are_packed(names: tuple[str, ...]) -> None:
+    from stplm_napari.packing import pack, unpack
+
+    cells = [f"{names[i % len(names)]}{i}" for i in range(1000)]
+    assert unpack(json.loads(json.dumps(pack(cells)))) == cells
+    damaged = pack(cells)
+    damaged["columns"] = damaged["columns"][:40]
+    with pytest.raises(ValueError, match="damaged"):
+        unpack(damaged)
+
+
+def test_of_many_cells_only_those_that_are_gone_are_left_out(tmp_path: Path) -> None:
+    ids = [f"c{i}" for i in range(1000)]
+    Annotations(ids, Journal(tmp_path / "a.jsonl"), START).set_labels(ids, "Tumour")
+    again = Annotations(ids[:990], Journal(tmp_path / "a.jsonl"))
+    assert (len(again.labels), again.not_restored) == (990, 10)
+
+
+def test_regions_are_undone_kept_and_follow_their_class(annotations: Annotations) -> None:
+    annotations.add_region(SQUARE, class_name="Tumour", note="  high grade ")
+    annotations.add_region([SQUARE, [(2, 2), (4, 2), (4, 4)]], class_name="Tumour")
+    annotations.change_class("Tumour", new_name="DCIS")
+    annotations.change_region("Tumour 1", new_name="Left duct")
+    annotations.merge_classes("DCIS", "Stromal")
+    first, second = annotations.regions
+    assert (first.name, first.class_name, first.note) == ("Left duct", "Stromal", "high grade")
+    assert (second.name, second.class_name) == ("Tumour 2", "Stromal")
+    assert (first.area_um2, second.area_um2) == (100, 98)
+    assert first.by == journal_module.annotator()
+    again = Annotations(None, Journal(annotations.journal.path))
+    assert again.regions == annotations.regions
+    annotations.undo()
+    assert {r.class_name for r in annotations.regions} == {"DCIS"}
+    annotations.remove_class("DCIS")
+    assert {r.class_name for r in annotations.regions} == {""}
+    annotations.remove_region("Left duct")
+    while annotations.undo():
+        pass
+    assert not annotations.regions
+    while annotations.redo():
+        pass
+    assert [r.name for r in annotations.regions] == ["Tumour 2"]
+
+
+@pytest.mark.parametrize(
+    ("action", "words"),
+    [
+        (lambda a: a.add_region(SQUARE[:2]), "three corners"),
+        (lambda a: a.add_region([(0, 0), (1, float("nan")), (1, 1)]), "finite"),
+        (lambda a: a.add_region(SQUARE, class_name="Neuron"), "no class"),
+        (lambda a: a.change_region("x", note="n"), "no region"),
+    ],
+)
+def test_a_region_that_makes_no_sense_is_refused(annotations: Annotations, action, words: str) -> None:
+    with pytest.raises(LabelError, match=words):
+        action(annotations)
+    assert annotations.can_undo is None
+    assert not annotations.regions
+
+
+def test_the_annotator_can_sign_with_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, annotations: Annotations
+) -> None:
+    monkeypatch.setenv("STPLM_DATA_DIR", str(tmp_path / "mine"))
+    journal_module.choose_annotator("Dr  Ada Lovelace")
+    annotations.set_labels(["c1"], "Tumour")
+    annotations.undo()
+    label, undo = (json.loads(line) for line in annotations.journal.path.read_text().splitlines()[1:])
+    assert (label["by"], undo["by"]) == ("Dr Ada Lovelace",) * 2
+    assert undo["at"].endswith("+00:00")
+    journal_module.choose_annotator("")
+    assert journal_module.annotator() != "Dr Ada Lovelace"
 
 
 def test_a_line_cut_short_costs_that_line_only(tmp_path: Path) -> None:
