@@ -53,6 +53,9 @@ class Checkpoints:
     about: dict[str, Any] = field(default_factory=dict)
     _last: float = field(default_factory=time.monotonic, repr=False)
 
+    def __post_init__(self) -> None:
+        self.folder = Path(self.folder)
+
     def is_due(self, step: int) -> bool:
         """Whether to write one after ``step`` steps."""
         if self.every_steps and step % self.every_steps == 0:
