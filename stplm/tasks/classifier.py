@@ -16,7 +16,7 @@ from stplm.tasks.features import Features
 
 _FADE_COUNTS = 10.0
 """At this many counts, a cell's evidence weighs half; without counts, nothing but the classes' shares is left."""
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass
@@ -33,6 +33,8 @@ class Classifier:
         float64 coefficients (n_classes, dense_width), (n_classes, n_genes), and (n_classes,), on unscaled features.
     log_prior
         float64 (n_classes,): log of the classes' shares in the section that it was fitted on.
+    prior_weight
+        The power to which the shares enter the prediction, 0 to 1.
     temperature
         Divides the logits of the calibrated probabilities.
     info
@@ -46,6 +48,7 @@ class Classifier:
     level: NDArray[np.float64]
     bias: NDArray[np.float64]
     log_prior: NDArray[np.float64]
+    prior_weight: float = 1.0
     temperature: float = 1.0
     info: dict[str, Any] = field(default_factory=dict)
 
@@ -87,9 +90,10 @@ class Classifier:
 
     def proba(self, features: Features) -> NDArray[np.float64]:
         """Calibrated posteriors (n, n_classes) with the section's class shares."""
-        logits = self.faded(self._logits(features), features.depth) + self.log_prior
-        # A cell without counts keeps the shares themselves, whatever the temperature.
+        # A cell without counts keeps the shares themselves, whatever the weight and the temperature.
+        weight = np.where(features.depth > 0, self.prior_weight, 1.0)[:, None]
         temperature = np.where(features.depth > 0, self.temperature, 1.0)[:, None]
+        logits = self.faded(self._logits(features), features.depth) + weight * self.log_prior
         return _softmax(logits / temperature)
 
     def _logits(self, features: Features) -> NDArray[np.float64]:
@@ -114,6 +118,7 @@ class Classifier:
             "classes": list(self.classes),
             "tumour_classes": list(self.tumour_classes),
             "class_shares": [round(float(p), 6) for p in np.exp(self.log_prior)],
+            "share_weight": round(self.prior_weight, 6),
             "temperature": round(self.temperature, 6),
             "n_labels": int(sum(self.info.get("n_labels", {}).values())),
             # A list in the order of the classes: names such as "T/NK" cannot be keys in an h5ad or a zarr.
@@ -136,6 +141,7 @@ class Classifier:
                 "classes": self.classes,
                 "tumour_classes": self.tumour_classes,
                 "genes": self.genes,
+                "prior_weight": self.prior_weight,
                 "temperature": self.temperature,
                 "info": self.info,
             }
