@@ -77,6 +77,9 @@ def apply_heads(
     table.obs[keys.CONFIDENCE] = np.where(empty, np.float32(0), proba.max(1)).astype(np.float32)
     table.obs[keys.TUMOUR] = np.where(empty, np.float32(np.nan), tumour).astype(np.float32)
     table.obsm[keys.PROBA] = proba.astype(np.float32)
+    if keys.UNKNOWN in table.obs:
+        # It went with the few-shot head's classes.
+        del table.obs[keys.UNKNOWN]
     table.uns.setdefault(keys.UNS, {})[keys.UNS_PREDICTION] = _note(loaded, heads)
     return table
 
