@@ -144,6 +144,7 @@ def pretrain(
             "cells": sum(map(len, cells)),
             "final_loss": round(sum(losses[-100:]) / max(len(losses[-100:]), 1), 4),
             **({"base": {"name": base.name, "sha256": base.fingerprint()}} if base else {}),
+            **({"processes": processes.count} if processes.count > 1 else {}),
             **({"held_out": validation.latest} if validation else {}),
             "versions": versions(),
             **(provenance or {}),

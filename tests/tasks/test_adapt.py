@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from anndata import AnnData
+from quick_training import QUICK, SMALL_RANK
 
 import stplm
 from stplm import keys
@@ -69,3 +70,28 @@ def test_cancelling_leaves_table_and_model_as_they_were(few: AnnData) -> None:
     assert base.fingerprint() == before
     assert str(few.uns) == uns
     assert list(few.obsm) == [keys.SPATIAL]
+
+
+def test_the_presets_of_gene_tokens_learn_new_genes_too(few: AnnData) -> None:
+    """A third of the panel is new to the model; a hybrid then trains its own stage as well."""
+    known = few[:, :200].copy()
+    rank = stplm.pretrain([known], QUICK, preset="rank", architecture=SMALL_RANK)
+    sizes = {"tissue_dim": 8, "tissue_hidden": 16, "tissue_blocks": 1}
+    hybrid = stplm.pretrain([known], QUICK, preset="hybrid", base=rank, architecture=sizes)
+    assert hybrid.provenance["base"]["sha256"] == rank.fingerprint()
+    # The own stage is the rank model's.
+    assert np.array_equal(
+        *(stplm.embed(known.copy(), m, clusters=0, neighbours=False).obsm[keys.X_STPLM][:, :16] for m in (rank, hybrid))
+    )
+    for model in (rank, hybrid):
+        adapted = stplm.adapt(few, model, steps=2)
+        assert adapted.preset == model.preset
+        assert adapted.provenance["genes_added"] == few.n_vars - 200
+        assert all(p.requires_grad for p in adapted.encoder.parameters())
+        weights = adapted.encoder.gene_embedding.detach().numpy()
+        assert np.abs(weights[200:]).max() > 0
+        vectors = stplm.embed(few, adapted, clusters=0).obsm[keys.X_STPLM]
+        assert np.isfinite(vectors).all()
+    own = stplm.adapt(known, hybrid, steps=2).encoder
+    assert np.array_equal(own.gene_embedding.detach(), hybrid.encoder.gene_embedding.detach())
+    assert not np.array_equal(own.gene_decode_tissue.detach(), hybrid.encoder.gene_decode_tissue.detach())
