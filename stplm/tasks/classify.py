@@ -40,7 +40,7 @@ _DEFAULT_TEMPERATURE = 1.3
 _SEEDED_TEMPERATURE = 2.0
 """Seeds are a class's clearest cells, so held-out seeds would promise far too much. Set on two labelled sections."""
 _PENALTY = 0.2
-"""Inverse strength of the head's penalty (scikit-learn's C). Set on five labelled data sets at 10, 50 and all labels."""
+"""Inverse strength of the head's penalty (scikit-learn's C). Set on five labelled data sets with 10, 50, all labels."""
 _SHARPEN = 1.5
 _SMOOTHING = 0.05
 _TRUSTED, _DISTRUSTED = 0.88, 0.65
