@@ -129,7 +129,7 @@ class Canvas:
         actions |= {key: partial(self._toggle, does) for does, key in MODE_KEYS.items()}
         actions |= {"[": partial(self._resize, -1), "]": partial(self._resize, 1)}
         actions |= {"Enter": self.drawing.finish, "Backspace": self.drawing.take_back, "Escape": self._escape}
-        bindings = {key: _binding(action) for key, action in actions.items()}
+        bindings: dict[str, Callable[[Any], Any]] = {key: _binding(action) for key, action in actions.items()}
         bindings["Space"] = _held(self.drawing.move_view)
         for target in (self._viewer, *self.layers.all_layers()):
             for key, binding in bindings.items():

@@ -26,7 +26,7 @@ class CellsAt(list[str]):
 
     def __init__(self, index: pd.Index, rows: NDArray[np.integer]) -> None:
         super().__init__(index.take(rows).tolist())
-        self.index, self.rows = index, rows
+        self.of, self.rows = index, rows
 
 
 class Labels(Mapping[str, Label]):
@@ -119,7 +119,7 @@ class Labels(Mapping[str, Label]):
 
     def rows_of(self, cells: Iterable[str]) -> NDArray[np.int64]:
         """Rows of ids, -1 for those that are not in the section."""
-        if isinstance(cells, CellsAt) and cells.index is self._index:
+        if isinstance(cells, CellsAt) and cells.of is self._index:
             return np.asarray(cells.rows, np.int64)
         if self._index is not None:
             ids = [str(c) for c in cells]
@@ -173,7 +173,7 @@ class Labels(Mapping[str, Label]):
     def _row(self, cell: str) -> int:
         if self._index is None:
             return self._row_of.get(cell, -1)
-        return int(self._index.get_indexer([cell])[0])
+        return int(self._index.get_indexer(pd.Index([cell], dtype=object))[0])
 
     def _code(self, label: Label) -> int:
         if label not in self._code_of:

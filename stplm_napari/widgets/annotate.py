@@ -72,8 +72,8 @@ class AnnotateWidget(Dock):
         layout.addWidget(self.legend)
         row = QHBoxLayout()
         row.setSpacing(6)
-        for part in (self.add, self.undo, self.redo):
-            row.addWidget(part)
+        for made in (self.add, self.undo, self.redo):
+            row.addWidget(made)
         row.addStretch(1)
         row.addWidget(self.live)
         layout.addLayout(row)
