@@ -92,16 +92,9 @@ def test_what_does_not_go_together(folder: Path, capsys: pytest.CaptureFixture[s
 def test_two_processes_train_one_model(folder: Path) -> None:
     """Under ``accelerate launch``, the recipe as it is; the losses are those of one process."""
     pytest.importorskip("accelerate")
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--main_process_port",
-    ]
-    program = ["0", "-m", "stplm.cli", "pretrain", _recipe(folder, "two")]
+    # accelerate's own --cpu starts several processes by MPI only; so started, they find no GPU and take the CPU.
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    program = ["--main_process_port", "0", "-m", "stplm.cli", "pretrain", _recipe(folder, "two")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([*launch, *program], capture_output=True, text=True, env=environment, cwd=folder)
     assert done.returncode == 0, done.stderr[-3000:]
