@@ -25,7 +25,7 @@ def table(rows: list[Row], measure: str, shots: list[str], draws: int) -> str:
 
     A method that has no score says why in its row.
     """
-    scored = [row for row in rows if row.reason or any(_has(row, measure, k) for k in shots)]
+    scored = [row for row in rows if any(_has(row, measure, k) for k in shots) or (row.reason and not row.scores)]
     best = {k: _best(scored, measure, k) for k in shots}
     lines = ["| labels a class | " + " | ".join(shots) + " |", "|---|" + "---|" * len(shots)]
     for row in scored:
@@ -47,7 +47,7 @@ def behind(rows: list[Row], measure: str, shots: list[str]) -> list[str]:
             if not (_has(row, measure, k) and _has(default, measure, k)):
                 continue
             gaps = _paired(row.scores[k], default.scores[k], measure)
-            if gaps.mean() > 0:
+            if gaps.mean() >= 0.0005:  # less would read as 0.000
                 spread = f" ± {gaps.std(ddof=1) / np.sqrt(len(gaps)):.3f}" if len(gaps) > 1 else ""
                 labels = "every label" if k == "all" else f"{k} label{'s' if k != '1' else ''} a class"
                 found.append((-gaps.mean(), f"{row.name} at {labels}: ahead by {gaps.mean():.3f}{spread}"))

@@ -18,6 +18,8 @@ _WHERE = {
     "embed": "stplm.tasks.embed",
     "adapt": "stplm.tasks.adapt",
     "pretrain": "stplm.tasks.pretrain",
+    "finetune": "stplm.tasks.finetune",
+    "tune": "stplm.tasks.tune",
     "seed_labels": "stplm.tasks.seed",
     "fit_classifier": "stplm.tasks.classify",
     "predict": "stplm.tasks.classify",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from stplm import __version__, keys
 from stplm.cli_finetune import add_finetune
 from stplm.cli_training import add_adapt, add_pretrain, run_adapt, run_pretrain
+from stplm.cli_tune import add_tune
 from stplm.errors import ExportError, StplmError
 from stplm.io.staged import check_target
 
@@ -88,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     add_pretrain(task("pretrain", run_pretrain, "Pretrain a new encoder on sections", section=False))
     add_adapt(task("adapt", run_adapt, "Continue a model's training on a section, without labels"))
     add_finetune(tasks)
+    add_tune(tasks)
 
     sub = task("simulate", _simulate, "Write a synthetic Xenium bundle with known truth", section=False)
     sub.add_argument("out")
