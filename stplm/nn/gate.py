@@ -88,4 +88,5 @@ class NeighbourGate(nn.Module):
         score = (content + prior[:, None] - decay).masked_fill(~there[:, None], -1e9)
         attention = torch.softmax(score, dim=2)
         context = torch.einsum("thk,tkhd->thd", attention, near.view(t, k, self.heads, -1)).reshape(t, -1)
-        return context + self.change(context)
+        changed: Tensor = context + self.change(context)
+        return changed

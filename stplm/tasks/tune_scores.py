@@ -50,7 +50,7 @@ class HeadBaseline:
         """Class of every cell, learnt from ``labels`` (n,): None without one; the tables one after the other."""
         from stplm.tasks.classify import fit_classifier, predict
 
-        return _calls(predict(self._table, fit_classifier(self._table, labels, seed=seed)))
+        return _calls(predict(self._table, fit_classifier(self._table, labels.tolist(), seed=seed)))
 
 
 def _bare(table: AnnData) -> AnnData:
