@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stplm.errors import ModelError
+from stplm.errors import LabelError, ModelError
 from stplm.io.staged import restore_interrupted, staged_folder
 from stplm.tasks.features import Features
+from stplm.tasks.outcome import Floats, Scheme, check_scheme, outcomes, share_odds
+from stplm.tasks.tumour_head import TumourHead
+from stplm.tasks.unknown import UnknownScore
 
 _FADE_COUNTS = 10.0
 """At this many counts, a cell's evidence weighs half; without counts, nothing but the classes' shares is left."""
@@ -37,6 +40,11 @@ class Classifier:
         The power to which the shares enter the prediction, 0 to 1.
     temperature
         Divides the logits of the calibrated probabilities.
+    scheme, tumour_head, tumour_temperature
+        How tumour call and class go together (:mod:`stplm.tasks.outcome`); the binary head, None where all classes are
+        on one side; what the joint scheme divides the log-odds of tumour by.
+    unknown
+        The unknown score; None in folders that were saved without one.
     info
         n_labels by class, seeded, seed, checksum of the embedding model.
     """
@@ -50,6 +58,10 @@ class Classifier:
     log_prior: NDArray[np.float64]
     prior_weight: float = 1.0
     temperature: float = 1.0
+    scheme: Scheme = "joint"
+    tumour_temperature: float = 1.0
+    tumour_head: TumourHead | None = None
+    unknown: UnknownScore | None = None
     info: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -90,11 +102,32 @@ class Classifier:
 
     def proba(self, features: Features) -> NDArray[np.float64]:
         """Calibrated posteriors (n, n_classes) with the section's class shares."""
+        return self.outputs(features)[0]
+
+    def outputs(self, features: Features) -> tuple[Floats, Floats]:
+        """Calibrated posteriors (n, n_classes) and tumour probabilities (n,), their sum over the tumour classes."""
         # A cell without counts keeps the shares themselves, whatever the weight and the temperature.
-        weight = np.where(features.depth > 0, self.prior_weight, 1.0)[:, None]
-        temperature = np.where(features.depth > 0, self.temperature, 1.0)[:, None]
-        logits = self.faded(self._logits(features), features.depth) + weight * self.log_prior
-        return _softmax(logits / temperature)
+        empty = features.depth <= 0
+        weight = np.where(empty, 1.0, self.prior_weight)
+        logits = self.faded(self._logits(features), features.depth) + weight[:, None] * self.log_prior
+        odds, tumour_temperature = None, self.tumour_temperature
+        if self.scheme == "hierarchical" and self.tumour_head is not None:
+            odds = self.tumour_head.odds(features.dense(), features.level, self._place(features))
+            odds = self.faded(odds[:, None], features.depth)[:, 0] + weight * share_odds(self.log_prior, self.is_tumour)
+            tumour_temperature = self.tumour_head.temperature
+        return outcomes(
+            logits,
+            self.is_tumour,
+            tumour_logit=odds,
+            temperature=np.where(empty, 1.0, self.temperature),
+            tumour_temperature=np.where(empty, 1.0, tumour_temperature),
+            scheme=self.scheme,
+        )
+
+    @property
+    def is_tumour(self) -> NDArray[np.bool_]:
+        """(n_classes,) which classes are tumour."""
+        return np.isin(self.classes, self.tumour_classes)
 
     def _logits(self, features: Features) -> NDArray[np.float64]:
         if features.dense_width != self.dense.shape[1]:
@@ -104,13 +137,17 @@ class Classifier:
                 expected=str(self.dense.shape[1]),
                 mend="Embed with the model it was fitted on, or fit it again on this section.",
             )
-        level = self.level
-        if list(features.genes) != self.genes:
-            place = {g: i for i, g in enumerate(self.genes)}
-            found = np.array([place.get(g, -1) for g in features.genes])
-            level = np.where(found >= 0, self.level[:, found], 0.0)
+        found = self._place(features)
+        level = self.level if found is None else np.where(found >= 0, self.level[:, found], 0.0)
         logits: NDArray[np.float64] = features.dense() @ self.dense.T + np.asarray(features.level @ level.T) + self.bias
         return logits
+
+    def _place(self, features: Features) -> NDArray[np.int64] | None:
+        """Where each gene of the cells is among the classifier's, -1 where it is not; None where all are the same."""
+        if list(features.genes) == self.genes:
+            return None
+        place = {g: i for i, g in enumerate(self.genes)}
+        return np.array([place.get(g, -1) for g in features.genes], dtype=np.int64)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for provenance."""
@@ -120,6 +157,13 @@ class Classifier:
             "class_shares": [round(float(p), 6) for p in np.exp(self.log_prior)],
             "share_weight": round(self.prior_weight, 6),
             "temperature": round(self.temperature, 6),
+            "scheme": self.scheme,
+            "tumour_temperature": round(
+                self.tumour_head.temperature
+                if self.scheme == "hierarchical" and self.tumour_head is not None
+                else self.tumour_temperature,
+                6,
+            ),
             "n_labels": int(sum(self.info.get("n_labels", {}).values())),
             # A list in the order of the classes: names such as "T/NK" cannot be keys in an h5ad or a zarr.
             "labels_by_class": [int(self.info.get("n_labels", {}).get(name, 0)) for name in self.classes],
@@ -135,6 +179,8 @@ class Classifier:
         with staged_folder(folder, overwrite=overwrite, mark="classifier.json") as stage:
             stage.mkdir()
             arrays = {n: np.ascontiguousarray(getattr(self, n)) for n in ("dense", "level", "bias", "log_prior")}
+            for part in (self.tumour_head, self.unknown):
+                arrays |= {} if part is None else part.to_arrays()
             (stage / "classifier.safetensors").write_bytes(save(arrays))
             content = {
                 "format": _FORMAT,
@@ -143,6 +189,8 @@ class Classifier:
                 "genes": self.genes,
                 "prior_weight": self.prior_weight,
                 "temperature": self.temperature,
+                "scheme": self.scheme,
+                "tumour_temperature": self.tumour_temperature,
                 "info": self.info,
             }
             (stage / "classifier.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
@@ -161,12 +209,14 @@ class Classifier:
             arrays = load_file(str(folder / "classifier.safetensors"))
             if content.pop("format") != _FORMAT:
                 raise KeyError("format")
-            loaded = cls(**{**content, **arrays})
+            own = {n: a for n, a in arrays.items() if n in ("dense", "level", "bias", "log_prior")}
+            parts = {"tumour_head": TumourHead.from_arrays(arrays), "unknown": UnknownScore.from_arrays(arrays)}
+            loaded = cls(**{**content, **own, **parts, "scheme": check_scheme(content.get("scheme", "joint"))})
             k, shapes = len(loaded.classes), [loaded.dense.shape, loaded.level.shape]
             if [s[0] for s in shapes] != [k, k] or shapes[1][1] != len(loaded.genes) or len(loaded.bias) != k:
                 raise ValueError(f"{k} classes and {len(loaded.genes)} genes with coefficients of {shapes}")
             return loaded
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, LabelError, SafetensorError) as error:
             raise ModelError("This is not a classifier folder.", where=folder, found=str(error)) from error
 
 

@@ -21,10 +21,14 @@ from numpy.typing import NDArray
 
 from stplm import keys
 from stplm.errors import LabelError, ModelError
+from stplm.io.cell_table import counts_matrix
 from stplm.io.groups import as_table
 from stplm.palette import is_tumour_name
 from stplm.tasks.classifier import Classifier
 from stplm.tasks.features import Features, cell_features, column_scale
+from stplm.tasks.outcome import Scheme, check_scheme, class_temperature, share_odds, tumour_odds, tumour_temperature
+from stplm.tasks.tumour_head import fit_tumour_head
+from stplm.tasks.unknown import fit_unknown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +59,7 @@ def fit_classifier(
     *,
     tumour_classes: Sequence[str] | None = None,
     seeded: bool = False,
+    scheme: Scheme = "joint",
     seed: int = 0,
 ) -> Classifier:
     """Learn classes from a few labelled cells.
@@ -72,6 +77,10 @@ def fit_classifier(
     seeded
         The labels come from reference profiles (:func:`stplm.seed_labels`), not from a person: put on record, and
         confidence is held lower.
+    scheme
+        "joint": the tumour probability is the sum over the tumour classes. "hierarchical": a binary head decides on
+        tumour first, and the classes share what it gives to either side (:mod:`stplm.tasks.outcome`). Joint is better
+        where there are labels of all classes (measured; see docs/benchmarks.md).
     seed
         Of the folds that calibration holds out.
 
@@ -86,6 +95,7 @@ def fit_classifier(
     ModelError
         When the table is not embedded.
     """
+    scheme = check_scheme(scheme)
     table = as_table(table)
     names = _label_names(table, labels)
     labelled = np.flatnonzero([n is not None for n in names])
@@ -129,10 +139,35 @@ def fit_classifier(
     sample = sample[:: -(-len(sample) // _SHIFT_CELLS) or 1]
     classifier.log_prior = _log_prior(classifier.balanced_proba(features.take(sample)))
     classifier.prior_weight = _prior_weight(typical)
+    depth, calibrate = features.depth[labelled], not seeded and counts.min() >= 5
+    classifier.scheme = scheme
+    classifier.tumour_head = fit_tumour_head(
+        design,
+        classifier.is_tumour[codes],
+        _fit_linear,
+        mean=mean,
+        scale=scale,
+        sharpness=sharpness,
+        fade=classifier.faded(np.ones((len(depth), 1)), depth)[:, 0],
+        share_odds=share_odds(classifier.log_prior, classifier.is_tumour),
+        weight=(np.exp(classifier.log_prior) / counts)[codes],
+        calibrate=calibrate,
+        seed=seed,
+    )
     if seeded:
         classifier.temperature = _SEEDED_TEMPERATURE
     else:
-        classifier.temperature = _temperature(design, codes, sharpness, classifier, features.depth[labelled], seed)
+        classifier.temperature = _temperature(design, codes, sharpness, classifier, depth, seed)
+    classifier.unknown = fit_unknown(
+        features.dense(),
+        counts_matrix(table),
+        labelled,
+        codes,
+        middle=mean,
+        scale=scale,
+        class_shares=np.exp(classifier.log_prior),
+        seed=seed,
+    )
     return classifier
 
 
@@ -164,16 +199,23 @@ def predict(table: AnnData | SpatialData, classifier: Classifier | Model | str |
         )
     features = cell_features(table)
     proba = np.empty((len(features), len(classifier.classes)), dtype=np.float32)
+    tumour = np.empty(len(features), dtype=np.float32)
+    unknown = np.empty(len(features), dtype=np.float32)
     for part, chunk in features.chunks():
-        proba[part] = classifier.proba(chunk)
+        proba[part], tumour[part] = classifier.outputs(chunk)
+        if classifier.unknown is not None:
+            unknown[part] = classifier.unknown.score(chunk.dense(), chunk.depth)
     empty = features.depth == 0
     codes = np.where(empty, -1, proba.argmax(1)).astype(np.int64)
     confidence = np.where(empty, np.float32(0), proba.max(1))
-    is_tumour = np.isin(classifier.classes, classifier.tumour_classes)
     table.obs[keys.CLASS] = pd.Categorical.from_codes(codes, pd.Index(classifier.classes))
     table.obs[keys.CONFIDENCE] = confidence.astype(np.float32)
     # Without counts there is no evidence: a share of the section must not pass for a call.
-    table.obs[keys.TUMOUR] = np.where(empty, np.float32(np.nan), proba[:, is_tumour].sum(1)).astype(np.float32)
+    table.obs[keys.TUMOUR] = np.where(empty, np.float32(np.nan), tumour).astype(np.float32)
+    if classifier.unknown is not None:
+        table.obs[keys.UNKNOWN] = unknown
+    elif keys.UNKNOWN in table.obs:  # another classifier's
+        del table.obs[keys.UNKNOWN]
     table.obsm[keys.PROBA] = proba
     notes = table.uns.setdefault(keys.UNS, {})
     notes[keys.UNS_PREDICTION] = {
@@ -290,7 +332,6 @@ def _temperature(
     seed: int,
 ) -> float:
     """Temperature that makes held-out labels most likely at the classes' shares; fixed under 5 labels a class."""
-    from scipy.optimize import minimize_scalar
     from sklearn.model_selection import StratifiedKFold
 
     k = len(classifier.classes)
@@ -309,13 +350,11 @@ def _temperature(
     logits = classifier.faded(logits, depth) + classifier.prior_weight * classifier.log_prior
     weight = np.exp(classifier.log_prior)[codes] / np.bincount(codes, minlength=k)[codes]
 
-    def loss(log_temperature: float) -> float:
-        scaled = logits / np.exp(log_temperature)
-        scaled = scaled - scaled.max(1, keepdims=True)
-        log_proba = scaled[np.arange(len(codes)), codes] - np.log(np.exp(scaled).sum(1))
-        return float(-(weight * log_proba).sum() / weight.sum())
-
-    return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.5), np.log(3.0)), method="bounded").x))
+    temperature = class_temperature(logits, codes, weight, limits=(0.5, 3.0))
+    if 0 < classifier.is_tumour.sum() < k:
+        odds = tumour_odds(logits / temperature, classifier.is_tumour)
+        classifier.tumour_temperature = tumour_temperature(odds, classifier.is_tumour[codes], weight)
+    return temperature
 
 
 def _embedding_checksum(table: AnnData) -> str:
