@@ -259,3 +259,29 @@ def test_a_section_does_as_well_as_its_table(demo_path: Path) -> None:
     table = stplm.predict(section, stplm.fit_classifier(section, labels, seeded=True))
     assert table is stplm.cell_table(section)
     assert keys.CLASS in table.obs
+
+
+def test_cells_of_a_class_without_labels_are_the_strange_ones(
+    embedded: AnnData, seeds: pd.Series, tmp_path: Path
+) -> None:
+    every = stplm.seed_labels(embedded, per_class=40)
+    stplm.predict(embedded, stplm.fit_classifier(embedded, seeds[seeds != "Tumour"]))
+    unknown = embedded.obs[keys.UNKNOWN].to_numpy()
+    assert unknown.dtype == np.float32
+    assert ((unknown >= 0) & (unknown <= 1)).all()
+    tumour = (every == "Tumour").to_numpy()
+    assert np.median(unknown[tumour]) > np.quantile(unknown[every.notna().to_numpy() & ~tumour], 0.8)
+
+
+def test_the_hierarchical_scheme_survives_its_folder(embedded: AnnData, seeds: pd.Series, tmp_path: Path) -> None:
+    classifier = stplm.fit_classifier(embedded, seeds, scheme="hierarchical")
+    stplm.predict(embedded, Classifier.load(classifier.save(tmp_path / "head")))
+    tumour, unknown = (embedded.obs[key].to_numpy() for key in (keys.TUMOUR, keys.UNKNOWN))
+    proba = embedded.obsm[keys.PROBA]
+    np.testing.assert_allclose(tumour, proba[:, classifier.classes.index("Tumour")], atol=1e-5)
+    stplm.predict(embedded, classifier)
+    assert np.array_equal(unknown, embedded.obs[keys.UNKNOWN])
+    stplm.predict(embedded, stplm.fit_classifier(embedded, seeds))
+    assert np.abs(tumour - embedded.obs[keys.TUMOUR]).max() > 0.01
+    with pytest.raises(LabelError, match="scheme"):
+        stplm.fit_classifier(embedded, seeds, scheme="both")  # type: ignore[arg-type]
