@@ -118,7 +118,8 @@ def fit_classifier(
     counts = np.bincount(codes, minlength=len(classes))
     typical = float(np.exp(np.log(counts).mean()))
     sharpness = float(1.0 + _SHARPEN / np.sqrt(typical))
-    coefficients, bias = _fit_linear(design, codes, len(classes))
+    # Seeds are clear-cut cells: the firmer penalty would flatten what they say, and their temperature does that already.
+    coefficients, bias = _fit_linear(design, codes, len(classes), firm=not seeded)
     classifier = Classifier.build(
         classes=classes,
         tumour_classes=tumour,
@@ -262,7 +263,7 @@ def _design(features: Features, mean: NDArray[np.float64], scale: NDArray[np.flo
 
 
 def _fit_linear(
-    design: NDArray[np.float64], codes: NDArray[np.int64], n_classes: int
+    design: NDArray[np.float64], codes: NDArray[np.int64], n_classes: int, *, firm: bool = True
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Balanced multinomial logistic regression: coefficients (n_classes, n_features) and bias (n_classes,)."""
     import warnings
@@ -271,7 +272,7 @@ def _fit_linear(
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
-    many = len(codes) >= _ENOUGH * n_classes
+    many = firm and len(codes) >= _ENOUGH * n_classes
     head = LogisticRegression(C=_PENALTY if many else _PENALTY_FEW, max_iter=200, class_weight="balanced")
     # One thread: matrices this small gain nothing from more, and it gives the same bytes on any machine of a kind.
     with warnings.catch_warnings(), threadpool_limits(1):
