@@ -118,7 +118,7 @@ def fit_classifier(
     counts = np.bincount(codes, minlength=len(classes))
     typical = float(np.exp(np.log(counts).mean()))
     sharpness = float(1.0 + _SHARPEN / np.sqrt(typical))
-    # Seeds are clear-cut cells: the firmer penalty would flatten what they say, and their temperature does that already.
+    # Seeds are clear-cut cells, and their temperature already flattens what they say.
     coefficients, bias = _fit_linear(design, codes, len(classes), firm=not seeded)
     classifier = Classifier.build(
         classes=classes,
