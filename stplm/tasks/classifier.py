@@ -41,8 +41,8 @@ class Classifier:
     temperature
         Divides the logits of the calibrated probabilities.
     scheme, tumour_head, tumour_temperature
-        How tumour call and class go together (:mod:`stplm.tasks.outcome`); the binary head, None where all classes are
-        on one side; what the joint scheme divides the log-odds of tumour by.
+        How tumour call and class go together (:mod:`stplm.tasks.outcome`); the hierarchical scheme's binary head, None
+        where all classes are on one side; what the joint scheme divides the log-odds of tumour by.
     unknown
         The unknown score; None in folders that were saved without one.
     info
@@ -111,7 +111,7 @@ class Classifier:
         weight = np.where(empty, 1.0, self.prior_weight)
         logits = self.faded(self._logits(features), features.depth) + weight[:, None] * self.log_prior
         odds, tumour_temperature = None, self.tumour_temperature
-        if self.scheme == "hierarchical" and self.tumour_head is not None:
+        if self.tumour_head is not None:
             odds = self.tumour_head.odds(features.dense(), features.level, self._place(features))
             odds = self.faded(odds[:, None], features.depth)[:, 0] + weight * share_odds(self.log_prior, self.is_tumour)
             tumour_temperature = self.tumour_head.temperature
@@ -158,12 +158,7 @@ class Classifier:
             "share_weight": round(self.prior_weight, 6),
             "temperature": round(self.temperature, 6),
             "scheme": self.scheme,
-            "tumour_temperature": round(
-                self.tumour_head.temperature
-                if self.scheme == "hierarchical" and self.tumour_head is not None
-                else self.tumour_temperature,
-                6,
-            ),
+            "tumour_temperature": round(head.temperature if (head := self.tumour_head) else self.tumour_temperature, 6),
             "n_labels": int(sum(self.info.get("n_labels", {}).values())),
             # A list in the order of the classes: names such as "T/NK" cannot be keys in an h5ad or a zarr.
             "labels_by_class": [int(self.info.get("n_labels", {}).get(name, 0)) for name in self.classes],

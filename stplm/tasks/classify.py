@@ -140,21 +140,22 @@ def fit_classifier(
     sample = sample[:: -(-len(sample) // _SHIFT_CELLS) or 1]
     classifier.log_prior = _log_prior(classifier.balanced_proba(features.take(sample)))
     classifier.prior_weight = _prior_weight(typical)
-    depth, calibrate = features.depth[labelled], not seeded and counts.min() >= 5
+    depth = features.depth[labelled]
     classifier.scheme = scheme
-    classifier.tumour_head = fit_tumour_head(
-        design,
-        classifier.is_tumour[codes],
-        _fit_linear,
-        mean=mean,
-        scale=scale,
-        sharpness=sharpness,
-        fade=classifier.faded(np.ones((len(depth), 1)), depth)[:, 0],
-        share_odds=share_odds(classifier.log_prior, classifier.is_tumour),
-        weight=(np.exp(classifier.log_prior) / counts)[codes],
-        calibrate=calibrate,
-        seed=seed,
-    )
+    if scheme == "hierarchical":
+        classifier.tumour_head = fit_tumour_head(
+            design,
+            classifier.is_tumour[codes],
+            _fit_linear,
+            mean=mean,
+            scale=scale,
+            sharpness=sharpness,
+            fade=classifier.faded(np.ones((len(depth), 1)), depth)[:, 0],
+            share_odds=share_odds(classifier.log_prior, classifier.is_tumour),
+            weight=(np.exp(classifier.log_prior) / counts)[codes],
+            calibrate=not seeded and counts.min() >= 5,
+            seed=seed,
+        )
     if seeded:
         classifier.temperature = _SEEDED_TEMPERATURE
     else:
