@@ -22,7 +22,7 @@ from stplm import keys
 from stplm.models import list_models, load_model
 from stplm.tasks import features
 
-_HEAD = ("classif", "features", "head", "prior", "profiles", "seed")
+_HEAD = ("classif", "features", "labels", "linear", "outcome", "profiles", "prototypes", "seed", "shares", "tum", "unk")
 """Tasks whose names begin so come after the vectors."""
 
 
@@ -106,7 +106,7 @@ def without_vectors(table: AnnData, labels: np.ndarray, seed: int) -> np.ndarray
 
 def without_shares(table: AnnData, labels: np.ndarray, seed: int) -> np.ndarray:
     """Every class is taken to be as common as any other."""
-    flat = mock.patch("stplm.tasks.classify._log_prior", lambda p: np.full(p.shape[1], -np.log(p.shape[1])))
+    flat = mock.patch("stplm.tasks.classify.log_prior", lambda p: np.full(p.shape[1], -np.log(p.shape[1])))
     with flat:
         return default(table, labels, seed)
 

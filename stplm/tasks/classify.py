@@ -20,13 +20,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stplm import keys
-from stplm.errors import LabelError, ModelError
+from stplm.errors import ModelError
 from stplm.io.cell_table import counts_matrix
 from stplm.io.groups import as_table
-from stplm.palette import is_tumour_name
 from stplm.tasks.classifier import Classifier
 from stplm.tasks.features import Features, cell_features, column_scale
+from stplm.tasks.labels import check_two_classes, choose_tumour_classes, label_names
+from stplm.tasks.linear import fit_logistic
 from stplm.tasks.outcome import Scheme, check_scheme, class_temperature, share_odds, tumour_odds, tumour_temperature
+from stplm.tasks.shares import log_prior, prior_weight
 from stplm.tasks.tumour_head import fit_tumour_head
 from stplm.tasks.unknown import fit_unknown
 
@@ -47,10 +49,6 @@ _PENALTY, _PENALTY_FEW, _ENOUGH = 0.2, 1.0, 10
 """Inverse strength of the head's penalty (scikit-learn's C), from ``_ENOUGH`` labels a class on and below. The firmer
 one was better on five labelled data sets with 10, 50 and all labels, and no better with 1 or 5."""
 _SHARPEN = 1.5
-_SMOOTHING = 0.05
-_TRUSTED, _DISTRUSTED = 0.88, 0.65
-_FEW, _MANY, _MANY_WEIGHT = 50.0, 300.0, 0.5
-"""Labels a class up to which the estimated shares count in full, and from which they count by ``_MANY_WEIGHT``."""
 
 
 def fit_classifier(
@@ -97,21 +95,12 @@ def fit_classifier(
     """
     scheme = check_scheme(scheme)
     table = as_table(table)
-    names = _label_names(table, labels)
+    names = label_names(table, labels)
     labelled = np.flatnonzero([n is not None for n in names])
     found, codes = np.unique(np.array([names[i] for i in labelled], dtype=str), return_inverse=True)
     classes = found.tolist()
-    if len(classes) < 2:
-        raise LabelError(
-            "Labels of two classes or more are needed.",
-            found="no label" if len(classes) == 0 else f"{len(labelled)} labels, all {classes[0]!r}",
-            mend="Label a few cells of another class.",
-        )
-    tumour = [c for c in classes if is_tumour_name(c)] if tumour_classes is None else list(tumour_classes)
-    if unknown := sorted(set(tumour) - set(classes)):
-        raise LabelError(
-            "A tumour class has no labelled cell.", found=", ".join(unknown), expected=f"some of {', '.join(classes)}"
-        )
+    check_two_classes(classes, len(labelled))
+    tumour = choose_tumour_classes(classes, tumour_classes)
     features = cell_features(table)
     mean, scale = column_scale(features)
     design = _design(features.take(labelled), mean, scale)
@@ -138,8 +127,8 @@ def fit_classifier(
     )
     sample = np.flatnonzero(features.depth > 0)
     sample = sample[:: -(-len(sample) // _SHIFT_CELLS) or 1]
-    classifier.log_prior = _log_prior(classifier.balanced_proba(features.take(sample)))
-    classifier.prior_weight = _prior_weight(typical)
+    classifier.log_prior = log_prior(classifier.balanced_proba(features.take(sample)))
+    classifier.prior_weight = prior_weight(typical)
     depth = features.depth[labelled]
     classifier.scheme = scheme
     if scheme == "hierarchical":
@@ -227,38 +216,6 @@ def predict(table: AnnData | SpatialData, classifier: Classifier | Model | str |
     return table
 
 
-def _label_names(table: AnnData, labels: pd.Series | Mapping[str, object] | str | Sequence[object]) -> list[str | None]:
-    """One name or None a cell, in the table's order."""
-    if isinstance(labels, Mapping):
-        labels = pd.Series(dict(labels), dtype=object)
-    if isinstance(labels, str):
-        if labels not in table.obs:
-            raise LabelError(
-                f"There is no column {labels!r} in the cell table.",
-                expected=f"one of {', '.join(map(str, table.obs.columns[:20]))}",
-            )
-        values = table.obs[labels].astype(object).to_numpy()
-    elif isinstance(labels, pd.Series):
-        given = labels[labels.notna()]
-        ids = given.index.astype(str)
-        if len(strange := ids.difference(table.obs_names)):
-            raise LabelError(
-                "Some labels are of cells that are not in this section.",
-                found=f"{len(strange)} of {len(ids)}, such as {strange[0]}",
-                mend="Check that the labels belong to this section.",
-            )
-        if ids.has_duplicates:
-            raise LabelError("A cell has two labels.", found=str(ids[ids.duplicated()][0]))
-        values = np.full(table.n_obs, None, dtype=object)
-        values[table.obs_names.get_indexer(ids)] = given.to_numpy()
-    else:
-        values = np.asarray(labels, dtype=object)
-        if len(values) != table.n_obs:
-            raise LabelError("There must be one label a cell.", found=str(len(values)), expected=str(table.n_obs))
-    missing = pd.isna(values)
-    return [None if m or str(v).strip() == "" else str(v) for v, m in zip(values, missing, strict=True)]
-
-
 def _design(features: Features, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.hstack([(features.dense() - mean) / scale, features.level.toarray()])
 
@@ -267,62 +224,8 @@ def _fit_linear(
     design: NDArray[np.float64], codes: NDArray[np.int64], n_classes: int, *, firm: bool = True
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Balanced multinomial logistic regression: coefficients (n_classes, n_features) and bias (n_classes,)."""
-    import warnings
-
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
-
-    many = firm and len(codes) >= _ENOUGH * n_classes
-    head = LogisticRegression(C=_PENALTY if many else _PENALTY_FEW, max_iter=200, class_weight="balanced")
-    # One thread: matrices this small gain nothing from more, and it gives the same bytes on any machine of a kind.
-    with warnings.catch_warnings(), threadpool_limits(1):
-        # Stopping early is a form of regularisation here, not an error.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        head.fit(design, codes)
-    if n_classes == 2:  # scikit-learn keeps one row for two classes
-        return np.vstack([-head.coef_, head.coef_]) / 2, np.array([-head.intercept_[0], head.intercept_[0]]) / 2
-    return head.coef_, head.intercept_
-
-
-def _log_prior(balanced: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Log of the classes' shares, as far as they can be known from posteriors under equal shares (n, n_classes).
-
-    Shares are estimated well only where cells are told apart well. Where the head is unsure of most cells (one label a
-    class, classes much alike, a panel that the model hardly knows), shares estimated from its posteriors would carry
-    its errors over to every cell, so they are drawn towards equal: not at all at a mean certainty of ``_TRUSTED`` (0
-    is a guess, 1 is sure), fully at ``_DISTRUSTED``. Both were set on four data sets at 1 to 50 labels a class.
-    """
-    k = balanced.shape[1]
-    certainty = (balanced.max(1).mean() - 1 / k) / (1 - 1 / k)
-    trust = float(np.clip((certainty - _DISTRUSTED) / (_TRUSTED - _DISTRUSTED), 0.0, 1.0))
-    log_prior = trust * np.log(_class_shares(balanced, trust))
-    return np.asarray(log_prior - np.log(np.exp(log_prior).sum()))
-
-
-def _prior_weight(labels: float) -> float:
-    """How much the estimated shares count in a prediction, for this many labels a class (their geometric mean).
-
-    In full while labels are few. With many, the head has learned the borders between classes from balanced evidence,
-    and shares in full would cost the rare classes more than the common ones gain. Macro-F1 with half of the log shares
-    was higher wherever all labels of half a section were used, and lower at 50 a class on Xenium sections.
-    """
-    passed = np.log(max(labels, _FEW) / _FEW) / np.log(_MANY / _FEW)
-    return float(1.0 - (1.0 - _MANY_WEIGHT) * min(passed, 1.0))
-
-
-def _class_shares(balanced: NDArray[np.float64], trust: float, iterations: int = 200) -> NDArray[np.float64]:
-    """Shares of the classes by expectation maximisation, the prior raised to ``trust`` in each step."""
-    n, k = balanced.shape
-    shares = np.full(k, 1.0 / k)
-    for _ in range(iterations):
-        posterior = balanced * shares**trust
-        posterior /= posterior.sum(1, keepdims=True)
-        updated = (posterior.sum(0) + 1.0 + _SMOOTHING * n / k) / (n + k + _SMOOTHING * n)
-        if np.abs(updated - shares).max() < 1e-6:
-            break
-        shares = updated
-    return shares
+    penalty = _PENALTY if firm and len(codes) >= _ENOUGH * n_classes else _PENALTY_FEW
+    return fit_logistic(design, codes, n_classes, penalty=penalty, balanced=True)
 
 
 def _temperature(

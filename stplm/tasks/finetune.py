@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stplm.errors import LabelError, ModelError
+from stplm.errors import ModelError
 from stplm.models import Model, load_model, versions
-from stplm.palette import is_tumour_name
 from stplm.progress import Progress, no_progress
 from stplm.tasks.finetune_config import FinetuneConfig
+from stplm.tasks.labels import choose_tumour_classes
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -105,7 +105,7 @@ def finetune(
     loaded = read_tables(tables)
     sections, classes = labelled_sections(loaded, labels, base.encoder.genes, base.encoder.config)
     del loaded
-    tumour = _tumour_classes(classes, tumour_classes)
+    tumour = choose_tumour_classes(classes, tumour_classes)
     split, how = hold_out(sections, classes, config, holdout)
     if config.neighbours and any(s.cells.xy is None for s in sections):
         config = replace(config, neighbours=False)
@@ -273,15 +273,6 @@ def freeze_layers(encoder: Encoder, number: int) -> None:
 
 def _all_to_learn(section: LabelledSection) -> LabelledSection:
     return replace(section, train=section.codes >= 0, test=np.zeros_like(section.test))
-
-
-def _tumour_classes(classes: list[str], given: Sequence[str] | None) -> list[str]:
-    tumour = [c for c in classes if is_tumour_name(c)] if given is None else list(given)
-    if unknown := sorted(set(tumour) - set(classes)):
-        raise LabelError(
-            "A tumour class has no labelled cell.", found=", ".join(unknown), expected=f"some of {', '.join(classes)}"
-        )
-    return tumour
 
 
 def _digest(sections: list[LabelledSection], classes: list[str], tumour: list[str]) -> str:

@@ -15,6 +15,7 @@ from stplm.errors import LabelError
 from stplm.io.cell_table import counts_matrix
 from stplm.spatial.splits import side_by_side, split_blocks, split_sections
 from stplm.tasks.cells import Cells, prepare_cells, table_genes
+from stplm.tasks.labels import check_two_classes, label_names
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -73,8 +74,6 @@ def labelled_sections(
     ``labels``: an obs column of every table, labels of the only table, or a list with labels for each table, each as
     :func:`stplm.fit_classifier` takes them. Raises LabelError for one class only, or under two labels of a class.
     """
-    from stplm.tasks.classify import _label_names
-
     given = labels if isinstance(labels, list | tuple) and len(tables) > 1 else [labels] * len(tables)
     if len(tables) > 1 and not isinstance(labels, str) and (given is not labels or len(given) != len(tables)):
         raise LabelError(
@@ -83,16 +82,11 @@ def labelled_sections(
             expected="the name of an obs column, or a list with labels for each section",
         )
     names = [
-        np.array(_label_names(table, of_table), dtype=object) for table, of_table in zip(tables, given, strict=True)
+        np.array(label_names(table, of_table), dtype=object) for table, of_table in zip(tables, given, strict=True)
     ]
     everything = np.concatenate(names)
     classes, counts = np.unique(everything[[n is not None for n in everything]].astype(str), return_counts=True)
-    if len(classes) < 2:
-        raise LabelError(
-            "Labels of two classes or more are needed.",
-            found="no label" if len(classes) == 0 else f"{counts[0]} labels, all {classes[0]!r}",
-            mend="Label a few cells of another class.",
-        )
+    check_two_classes(classes.tolist(), int(counts.sum()))
     if few := [str(c) for c, n in zip(classes, counts, strict=True) if n < MIN_LABELS]:
         raise LabelError(
             "Too few labels of a class to fine-tune on.",

@@ -13,6 +13,7 @@ from stplm.nn.heads import ClassHeads, HeadsConfig
 from stplm.tasks.embed import encode
 from stplm.tasks.finetune_data import training_labels
 from stplm.tasks.finetune_patches import take_columns
+from stplm.tasks.linear import fit_logistic
 from stplm.tasks.profiles import load_profiles
 
 if TYPE_CHECKING:
@@ -69,14 +70,14 @@ def new_heads(
         # What surrounds a cell misleads a linear head more often than it helps: only training finds a use for it.
         inputs[:, encoder.config.own_width : encoder.config.dim] = 0
         tumour_codes = heads.is_tumour.numpy()[codes].astype(np.int64)
-        coefficients, bias = _logistic(inputs, codes, weights[codes], len(classes))
+        coefficients, bias = fit_logistic(inputs, codes, len(classes), weights=weights[codes])
         heads.types.bias.copy_(_tensor(bias))
         width = heads.config.dim
         heads.types.weight.copy_(_tensor(coefficients[:, :width]))
         if config.skip:
             heads.skip.weight[:-1] = _tensor(coefficients[:, width:])
         if 0 < tumour_codes.sum() < len(codes):
-            coefficients, bias = _logistic(inputs, tumour_codes, weights[codes], 2)
+            coefficients, bias = fit_logistic(inputs, tumour_codes, 2, weights=weights[codes])
             heads.tumour.bias.copy_(_tensor(2 * bias[1:]))
             heads.tumour.weight.copy_(_tensor(2 * coefficients[1:, :width]))
             if config.skip:
@@ -141,26 +142,6 @@ def _skip_inputs(heads: ClassHeads, section: LabelledSection, cells: NDArray[np.
     if not heads.config.genes:
         return counts[:, :0]
     return heads.skip_inputs(take_columns(counts, section.columns(heads.config.genes)), counts.sum(1))
-
-
-def _logistic(
-    inputs: NDArray[np.float64], codes: NDArray[np.int64], weights: NDArray[np.float64], k: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Coefficients (k, n_inputs) and bias (k,) of a multinomial logistic regression."""
-    import warnings
-
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
-
-    head = LogisticRegression(max_iter=200)
-    with warnings.catch_warnings(), threadpool_limits(1):
-        # Training goes on from here anyway.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        head.fit(inputs, codes, sample_weight=weights)
-    if k == 2:  # scikit-learn keeps one row for two classes
-        return np.vstack([-head.coef_, head.coef_]) / 2, np.array([-head.intercept_[0], head.intercept_[0]]) / 2
-    return head.coef_, head.intercept_
 
 
 def _tensor(values: NDArray[np.float64]) -> Tensor:

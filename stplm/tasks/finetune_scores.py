@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stplm.evaluation.calibration import expected_calibration_error
 from stplm.tasks.outcome import class_temperature, outcomes, tumour_odds, tumour_temperature
+from stplm.tasks.shares import log_prior
 
 if TYPE_CHECKING:
     from stplm.nn.heads import ClassHeads
@@ -16,20 +17,14 @@ if TYPE_CHECKING:
 _CALL = 0.5
 _CAUTIOUS = 10.0
 _LOWEST = -60.0
-_CAUTIOUS = 10.0
-_LOWEST = -60.0
-_DEFAULT_TEMPERATURE = 1.0
-"""Without held-out cells; fine-tuned on a few labels, a model is too sure of itself."""
 
 Logs = NDArray[np.floating]
 
 
 def log_shares(log_proba: Logs, prior: NDArray[np.float64]) -> NDArray[np.float64]:
     """Log of the classes' shares (k,) among cells with ``log_proba`` (n, k) from a model that takes ``prior`` (k,) for
-    granted: estimated from these cells, as far as that can be trusted (see ``tasks/classify.py``)."""
-    from stplm.tasks.classify import _log_prior
-
-    return _log_prior(np.exp(_normalised(log_proba - np.log(prior))))
+    granted: estimated from these cells, as far as that can be trusted (see ``tasks/shares.py``)."""
+    return log_prior(np.exp(_normalised(log_proba - np.log(prior))))
 
 
 def log_shift(log_proba: Logs, prior: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from anndata import AnnData
 import stplm
 from stplm import keys
 from stplm.simulation import TRUTH, simulate_section
-from stplm.tasks.classify import _prior_weight
+from stplm.tasks.shares import prior_weight
 
 PER_CLASS = 8
 
@@ -51,7 +51,7 @@ def test_shares_are_those_of_the_tissue(simulated: tuple[AnnData, pd.Series], la
 
 
 def test_shares_count_less_where_labels_are_many() -> None:
-    weights = [_prior_weight(labels) for labels in (1, 50, 120, 300, 5000)]
+    weights = [prior_weight(labels) for labels in (1, 50, 120, 300, 5000)]
     assert weights[0] == weights[1] == 1.0
     assert 0.5 < weights[2] < 1.0
     assert weights[3] == weights[4] == 0.5

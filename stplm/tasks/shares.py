@@ -1,0 +1,54 @@
+"""The classes' shares in a section: how common each is, from its unlabelled cells, and how much that may count.
+
+By expectation maximisation (Saerens et al., 2002), as far as the cells are told apart at all.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_SMOOTHING = 0.05
+_TRUSTED, _DISTRUSTED = 0.88, 0.65
+_FEW, _MANY, _MANY_WEIGHT = 50.0, 300.0, 0.5
+"""Labels a class up to which the estimated shares count in full, and from which they count by ``_MANY_WEIGHT``."""
+
+
+def log_prior(balanced: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Log of the classes' shares, as far as they can be known from posteriors under equal shares (n, n_classes).
+
+    Shares are estimated well only where cells are told apart well. Where the head is unsure of most cells (one label a
+    class, classes much alike, a panel that the model hardly knows), shares estimated from its posteriors would carry
+    its errors over to every cell, so they are drawn towards equal: not at all at a mean certainty of ``_TRUSTED`` (0
+    is a guess, 1 is sure), fully at ``_DISTRUSTED``. Both were set on four data sets at 1 to 50 labels a class.
+    """
+    k = balanced.shape[1]
+    certainty = (balanced.max(1).mean() - 1 / k) / (1 - 1 / k)
+    trust = float(np.clip((certainty - _DISTRUSTED) / (_TRUSTED - _DISTRUSTED), 0.0, 1.0))
+    drawn = trust * np.log(_class_shares(balanced, trust))
+    return np.asarray(drawn - np.log(np.exp(drawn).sum()))
+
+
+def prior_weight(labels: float) -> float:
+    """How much the estimated shares count in a prediction, for this many labels a class (their geometric mean).
+
+    In full while labels are few. With many, the head has learned the borders between classes from balanced evidence,
+    and shares in full would cost the rare classes more than the common ones gain. Macro-F1 with half of the log shares
+    was higher wherever all labels of half a section were used, and lower at 50 a class on Xenium sections.
+    """
+    passed = np.log(max(labels, _FEW) / _FEW) / np.log(_MANY / _FEW)
+    return float(1.0 - (1.0 - _MANY_WEIGHT) * min(passed, 1.0))
+
+
+def _class_shares(balanced: NDArray[np.float64], trust: float, iterations: int = 200) -> NDArray[np.float64]:
+    """Shares of the classes by expectation maximisation, the prior raised to ``trust`` in each step."""
+    n, k = balanced.shape
+    shares = np.full(k, 1.0 / k)
+    for _ in range(iterations):
+        posterior = balanced * shares**trust
+        posterior /= posterior.sum(1, keepdims=True)
+        updated = (posterior.sum(0) + 1.0 + _SMOOTHING * n / k) / (n + k + _SMOOTHING * n)
+        if np.abs(updated - shares).max() < 1e-6:
+            break
+        shares = updated
+    return shares
