@@ -7,16 +7,14 @@ these fit reference profiles: a linear path around the encoder, for genes that i
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Scheme = Literal["joint", "hierarchical"]
-_TARGET_SUM = 100.0
-_FADE_COUNTS = 10.0
-"""At this many counts, a cell's evidence weighs half; without counts, none is left."""
+from stplm.evidence import FADE_COUNTS, TARGET_SUM, evidence
+from stplm.scheme import Scheme
 
 
 @dataclass(frozen=True)
@@ -122,14 +120,14 @@ class ClassHeads(nn.Module):
         if self.config.genes:
             around = self.skip(self.dropout(self.skip_inputs(counts, depth)))
             types, tumour = types + around[:, :-1], tumour + around[:, -1]
-        evidence = depth / (depth + _FADE_COUNTS)
-        return types * evidence[:, None], tumour * evidence
+        share = evidence(depth)
+        return types * share[:, None], tumour * share
 
     def skip_inputs(self, counts: Tensor, depth: Tensor) -> Tensor:
         """What the skip sees, (n, len(genes) + profiles), about 0 on average; 0 for a gene that the panel lacks."""
-        level = torch.log1p(counts * (_TARGET_SUM / depth.clamp(min=1.0))[:, None])
+        level = torch.log1p(counts * (TARGET_SUM / depth.clamp(min=1.0))[:, None])
         # The noise of a log-likelihood ratio grows with the root of the depth.
-        fit = torch.nan_to_num(counts) @ self.profile / (depth + _FADE_COUNTS).sqrt()[:, None]
+        fit = torch.nan_to_num(counts) @ self.profile / (depth + FADE_COUNTS).sqrt()[:, None]
         return torch.cat([torch.nan_to_num(level - self.level_mean), (fit - self.fit_mean) / self.fit_scale], dim=1)
 
     def log_proba(self, types: Tensor, tumour: Tensor) -> Tensor:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from stplm import keys
 from stplm.errors import ModelError
 from stplm.models import Model, load_model
 from stplm.progress import Progress, no_progress
+from stplm.tasks.prediction import write_prediction
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,15 +71,7 @@ def apply_heads(
     )
     proba, tumour = outputs(heads, logs)
     empty = np.asarray(counts.sum(1)).ravel() == 0
-    classes = list(heads.config.classes)
-    table.obs[keys.CLASS] = pd.Categorical.from_codes(np.where(empty, -1, proba.argmax(1)), pd.Index(classes))
-    table.obs[keys.CONFIDENCE] = np.where(empty, np.float32(0), proba.max(1)).astype(np.float32)
-    table.obs[keys.TUMOUR] = np.where(empty, np.float32(np.nan), tumour).astype(np.float32)
-    table.obsm[keys.PROBA] = proba.astype(np.float32)
-    if keys.UNKNOWN in table.obs:
-        # It went with the few-shot head's classes.
-        del table.obs[keys.UNKNOWN]
-    table.uns.setdefault(keys.UNS, {})[keys.UNS_PREDICTION] = _note(loaded, heads)
+    write_prediction(table, heads.config.classes, proba, tumour, empty, _note(loaded, heads))
     return table
 
 

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stplm.errors import LabelError, ModelError
+from stplm.evidence import evidence
 from stplm.io.staged import restore_interrupted, staged_folder
+from stplm.scheme import Scheme, check_scheme
 from stplm.tasks.features import Features
-from stplm.tasks.outcome import Floats, Scheme, check_scheme, outcomes, share_odds
+from stplm.tasks.outcome import Floats, outcomes, share_odds, softmax
 from stplm.tasks.tumour_head import TumourHead
 from stplm.tasks.unknown import UnknownScore
 
-_FADE_COUNTS = 10.0
-"""At this many counts, a cell's evidence weighs half; without counts, nothing but the classes' shares is left."""
 _FORMAT = 2
 
 
@@ -94,11 +94,11 @@ class Classifier:
 
     def faded(self, logits: NDArray[np.float64], depth: NDArray[np.float64]) -> NDArray[np.float64]:
         """Logits of cells with few counts, pulled towards no evidence."""
-        return logits * (depth / (depth + _FADE_COUNTS))[:, None]
+        return logits * evidence(depth)[:, None]
 
     def balanced_proba(self, features: Features) -> NDArray[np.float64]:
         """Posteriors (n, n_classes) as if all classes were equally common."""
-        return _softmax(self.faded(self._logits(features), features.depth))
+        return softmax(self.faded(self._logits(features), features.depth))
 
     def proba(self, features: Features) -> NDArray[np.float64]:
         """Calibrated posteriors (n, n_classes) with the section's class shares."""
@@ -213,9 +213,3 @@ class Classifier:
             return loaded
         except (OSError, ValueError, KeyError, TypeError, AttributeError, LabelError, SafetensorError) as error:
             raise ModelError("This is not a classifier folder.", where=folder, found=str(error)) from error
-
-
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    proba: NDArray[np.float64] = np.exp(logits - logits.max(1, keepdims=True))
-    proba /= proba.sum(1, keepdims=True)
-    return proba

@@ -21,13 +21,16 @@ from numpy.typing import NDArray
 
 from stplm import keys
 from stplm.errors import ModelError
+from stplm.evidence import evidence
 from stplm.io.cell_table import counts_matrix
 from stplm.io.groups import as_table
+from stplm.scheme import Scheme, check_scheme
 from stplm.tasks.classifier import Classifier
 from stplm.tasks.features import Features, cell_features, column_scale
 from stplm.tasks.labels import check_two_classes, choose_tumour_classes, label_names
 from stplm.tasks.linear import fit_logistic
-from stplm.tasks.outcome import Scheme, check_scheme, class_temperature, share_odds, tumour_odds, tumour_temperature
+from stplm.tasks.outcome import class_temperature, share_odds, tumour_odds, tumour_temperature
+from stplm.tasks.prediction import write_prediction
 from stplm.tasks.shares import log_prior, prior_weight
 from stplm.tasks.tumour_head import fit_tumour_head
 from stplm.tasks.unknown import fit_unknown
@@ -139,7 +142,7 @@ def fit_classifier(
             mean=mean,
             scale=scale,
             sharpness=sharpness,
-            fade=classifier.faded(np.ones((len(depth), 1)), depth)[:, 0],
+            fade=evidence(depth),
             share_odds=share_odds(classifier.log_prior, classifier.is_tumour),
             weight=(np.exp(classifier.log_prior) / counts)[codes],
             calibrate=not seeded and counts.min() >= 5,
@@ -191,28 +194,15 @@ def predict(table: AnnData | SpatialData, classifier: Classifier | Model | str |
     features = cell_features(table)
     proba = np.empty((len(features), len(classifier.classes)), dtype=np.float32)
     tumour = np.empty(len(features), dtype=np.float32)
-    unknown = np.empty(len(features), dtype=np.float32)
+    score = classifier.unknown
+    unknown = None if score is None else np.empty(len(features), dtype=np.float32)
     for part, chunk in features.chunks():
         proba[part], tumour[part] = classifier.outputs(chunk)
-        if classifier.unknown is not None:
-            unknown[part] = classifier.unknown.score(chunk.dense(), chunk.depth)
-    empty = features.depth == 0
-    codes = np.where(empty, -1, proba.argmax(1)).astype(np.int64)
-    confidence = np.where(empty, np.float32(0), proba.max(1))
-    table.obs[keys.CLASS] = pd.Categorical.from_codes(codes, pd.Index(classifier.classes))
-    table.obs[keys.CONFIDENCE] = confidence.astype(np.float32)
-    # Without counts there is no evidence: a share of the section must not pass for a call.
-    table.obs[keys.TUMOUR] = np.where(empty, np.float32(np.nan), tumour).astype(np.float32)
-    if classifier.unknown is not None:
-        table.obs[keys.UNKNOWN] = unknown
-    elif keys.UNKNOWN in table.obs:  # another classifier's
-        del table.obs[keys.UNKNOWN]
-    table.obsm[keys.PROBA] = proba
-    notes = table.uns.setdefault(keys.UNS, {})
-    notes[keys.UNS_PREDICTION] = {
-        "model": notes.get(keys.UNS_EMBEDDING, {}).get("model", "unknown"),
-        **classifier.to_dict(),
-    }
+        if score is not None and unknown is not None:
+            unknown[part] = score.score(chunk.dense(), chunk.depth)
+    model = table.uns.get(keys.UNS, {}).get(keys.UNS_EMBEDDING, {}).get("model", "unknown")
+    note = {"model": model, **classifier.to_dict()}
+    write_prediction(table, classifier.classes, proba, tumour, features.depth == 0, note, unknown=unknown)
     return table
 
 

@@ -16,14 +16,13 @@ from scipy import sparse
 
 from stplm import keys
 from stplm.errors import ModelError
+from stplm.evidence import PROFILE_WEIGHT, TARGET_SUM
 from stplm.io.cell_table import counts_matrix
 from stplm.tasks.profiles import load_profiles, log_likelihood_ratios
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-_TARGET_SUM = 100.0
-_PROFILE_WEIGHT = 2.0
 _CHUNK = 65_536
 
 
@@ -88,7 +87,7 @@ def cell_features(table: AnnData, profiles: str = "breast") -> Features:
         fit = fit - fit.mean(1, keepdims=True)
     known = np.flatnonzero(genes != "")
     level = counts[:, known].astype(np.float64)
-    level.data *= np.repeat(_TARGET_SUM / np.maximum(depth, 1), np.diff(level.indptr))
+    level.data *= np.repeat(TARGET_SUM / np.maximum(depth, 1), np.diff(level.indptr))
     np.log1p(level.data, out=level.data)
     return Features(vectors[:, :own_dim], fit, level.tocsr(), genes[known], depth, own_share, len(columns) / len(genes))
 
@@ -103,5 +102,5 @@ def column_scale(features: Features) -> tuple[NDArray[np.float64], NDArray[np.fl
     spread = dense.std(0) + 1e-6
     width = features.own.shape[1]
     spread[:width] /= max(features.own_share, 0.01)
-    spread[width:] /= _PROFILE_WEIGHT * max(features.fit_share, 0.01)
+    spread[width:] /= PROFILE_WEIGHT * max(features.fit_share, 0.01)
     return dense.mean(0), spread

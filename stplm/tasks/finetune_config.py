@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from stplm.tasks.outcome import Scheme
+from stplm.scheme import Scheme
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stplm.evidence import PROFILE_WEIGHT
 from stplm.nn.class_losses import class_weights, label_probabilities
 from stplm.nn.heads import ClassHeads, HeadsConfig
 from stplm.tasks.embed import encode
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from stplm.tasks.finetune_data import LabelledSection
 
 _CELLS = 20_000
-_PROFILE_WEIGHT = 2.0
 
 
 def label_weights(sections: list[LabelledSection], n_classes: int, config: FinetuneConfig) -> NDArray[np.float64]:
@@ -114,7 +114,7 @@ def _set_scales(
         around, m = torch.cat(inputs), len(heads.config.genes)
         heads.level_mean.copy_(around[:, :m].mean(0))
         heads.fit_mean.copy_(around[:, m:].mean(0))
-        heads.fit_scale.copy_((around[:, m:].std(0) + 1e-6) / _PROFILE_WEIGHT)
+        heads.fit_scale.copy_((around[:, m:].std(0) + 1e-6) / PROFILE_WEIGHT)
 
 
 def _labelled_inputs(

@@ -10,25 +10,15 @@ Plain arrays in, plain arrays out: the few-shot head and fine-tuned models call 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from stplm.errors import LabelError
+from stplm.scheme import Scheme
 
-Scheme = Literal["joint", "hierarchical"]
 Floats = npt.NDArray[np.float64]
 _CERTAIN = 30.0
 """Log-odds are kept within this: further out is nothing but rounding."""
-
-
-def check_scheme(scheme: str) -> Scheme:
-    """The scheme itself. Raises LabelError when there is no such scheme."""
-    for known in get_args(Scheme):
-        if scheme == known:
-            return known  # type: ignore[no-any-return]
-    raise LabelError("There is no such scheme.", found=str(scheme), expected=" or ".join(get_args(Scheme)))
 
 
 def outcomes(
@@ -64,7 +54,7 @@ def outcomes(
     scaled = np.asarray(logits, dtype=np.float64) / _column(temperature)
     side = np.asarray(is_tumour, dtype=bool)
     if side.all() or not side.any():
-        proba = _softmax(scaled)
+        proba = softmax(scaled)
         return proba, np.full(len(proba), 1.0 if side.all() else 0.0)
     if scheme == "hierarchical":
         if tumour_logit is None:
@@ -74,8 +64,8 @@ def outcomes(
         odds = tumour_odds(scaled, side)
     tumour = _sigmoid(np.clip(odds / np.asarray(tumour_temperature, dtype=np.float64), -_CERTAIN, _CERTAIN))
     proba = np.empty_like(scaled)
-    proba[:, side] = _softmax(scaled[:, side]) * tumour[:, None]
-    proba[:, ~side] = _softmax(scaled[:, ~side]) * (1 - tumour)[:, None]
+    proba[:, side] = softmax(scaled[:, side]) * tumour[:, None]
+    proba[:, ~side] = softmax(scaled[:, ~side]) * (1 - tumour)[:, None]
     return proba, tumour
 
 
@@ -165,7 +155,8 @@ def _log_sum(logits: Floats) -> Floats:
     return total
 
 
-def _softmax(logits: Floats) -> Floats:
+def softmax(logits: Floats) -> Floats:
+    """Probabilities, rows adding up to 1."""
     proba: Floats = np.exp(logits - logits.max(1, keepdims=True))
     proba /= proba.sum(1, keepdims=True)
     return proba

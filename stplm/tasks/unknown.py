@@ -25,11 +25,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
+from stplm.evidence import evidence
 from stplm.tasks.prototypes import Floats, Places, Prototypes, SectionKinds, Singles, find_kinds, profile
 
 PREFIX = "unknown_"
 """Of the arrays' names in a classifier's safetensors."""
-_FADE_COUNTS = 10.0
 _KERNEL = 0.15
 """Relative entropy (nats) over which one typical cell stands for another."""
 _COMMON, _SHARED = 0.5, 0.25
@@ -63,7 +63,7 @@ class UnknownScore:
             mixtures, beyond = self.prototypes.mixtures(given[start : start + _BLOCK])
             raw[start : start + _BLOCK] = mixtures @ novelty + beyond
         middle = float(np.interp(0.5, _QUANTILES, self.reference))
-        return np.asarray(middle + _fade(np.asarray(depth, dtype=np.float64)) * (raw - middle))
+        return np.asarray(middle + evidence(np.asarray(depth, dtype=np.float64)) * (raw - middle))
 
     def score(self, vectors: npt.ArrayLike, depth: npt.ArrayLike) -> Singles:
         """(n,) in [0, 1]; NaN for cells without counts. A cell's score depends on that cell only."""
@@ -150,14 +150,14 @@ def fit_unknown(
         if held_out is None:
             raw, kept = _held_out_in_turn(kinds, known, seed)
             raw_of = of[kept]
-            fade = _fade(depth[rows][kept])
+            fade = evidence(depth[rows][kept])
         else:
             others, raw_of = np.asarray(held_out[0], dtype=np.int64), np.asarray(held_out[1], dtype=np.int64)
             mixtures, beyond = kinds.prototypes.mixtures(vectors[others])
-            raw, fade = mixtures @ novelty + beyond, _fade(depth[others])
+            raw, fade = mixtures @ novelty + beyond, evidence(depth[others])
         weight = shares[raw_of] / np.bincount(raw_of, minlength=len(shares))[raw_of]
         around = kinds.mixtures @ novelty + kinds.beyond
-        fades = np.concatenate([fade, _fade(depth[kinds.sample])])
+        fades = np.concatenate([fade, evidence(depth[kinds.sample])])
         values = np.concatenate([raw, around])
         weights = np.concatenate(
             [
@@ -221,10 +221,6 @@ def _folds(codes: Places, seed: int) -> Iterator[npt.NDArray[np.bool_]]:
         fold[mine] = np.arange(len(mine)) % _FOLDS
     for number in range(_FOLDS):
         yield fold == number
-
-
-def _fade(depth: Floats) -> Floats:
-    return np.asarray(depth / (depth + _FADE_COUNTS))
 
 
 def _relative_entropy(of: Floats, to: Floats) -> Floats:

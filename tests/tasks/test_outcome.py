@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from stplm.errors import LabelError
+from stplm.scheme import check_scheme
 from stplm.tasks.outcome import (
-    check_scheme,
     class_temperature,
     outcomes,
     share_odds,

@@ -1,0 +1,54 @@
+"""What a classifier says of every cell, written into the cell table in one place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stplm import keys
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def write_prediction(
+    table: AnnData,
+    classes: Sequence[str],
+    proba: NDArray[np.floating],
+    tumour: NDArray[np.floating],
+    empty: NDArray[np.bool_],
+    note: Mapping[str, Any],
+    *,
+    unknown: NDArray[np.float32] | None = None,
+) -> None:
+    """Write class, confidence, tumour probability, unknown score and provenance.
+
+    Parameters
+    ----------
+    classes, proba
+        Names (n_classes,) and probabilities (n_cells, n_classes).
+    tumour
+        (n_cells,) probability of tumour.
+    empty
+        (n_cells,) cells without counts: they get no class.
+    note
+        Plain values for ``uns["stplm"]["prediction"]``.
+    unknown
+        (n_cells,) where the classifier has such a score; one of another classifier is taken out.
+    """
+    codes = np.where(empty, -1, proba.argmax(1)).astype(np.int64)
+    confidence = np.where(empty, np.float32(0), proba.max(1))
+    table.obs[keys.CLASS] = pd.Categorical.from_codes(codes, pd.Index(list(classes)))
+    table.obs[keys.CONFIDENCE] = confidence.astype(np.float32)
+    # Without counts there is no evidence: a share of the section must not pass for a call.
+    table.obs[keys.TUMOUR] = np.where(empty, np.float32(np.nan), tumour).astype(np.float32)
+    if unknown is not None:
+        table.obs[keys.UNKNOWN] = unknown
+    elif keys.UNKNOWN in table.obs:
+        del table.obs[keys.UNKNOWN]
+    table.obsm[keys.PROBA] = np.asarray(proba, dtype=np.float32)
+    table.uns.setdefault(keys.UNS, {})[keys.UNS_PREDICTION] = dict(note)
