@@ -14,9 +14,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
 
-DEFAULT_STEPS = 600
-"""Of the default preset."""
-STEPS = {"tissue": DEFAULT_STEPS, "rank": 150, "hybrid": 300}
+STEPS = {"tissue": 600, "rank": 150, "hybrid": 300}
 """A minute or two on 2 CPU cores."""
 _FIGURES: dict[str, dict[str, Any]] = {
     "tissue": {"learning_rate": 1e-3},

@@ -11,6 +11,7 @@ from stplm.errors import ModelError
 from stplm.models import Model, load_model
 from stplm.progress import Progress, no_progress
 from stplm.tasks.prediction import write_prediction
+from stplm.tokens.vocabulary import gene_places
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,8 +98,7 @@ def section_log_proba(
     from stplm.tasks.finetune_patches import take_columns
 
     vectors = encode(encoder, cells, neighbours=heads.config.neighbours, device=device, dtype=dtype, progress=progress)
-    place = {g: i for i, g in enumerate(genes)}
-    columns = np.array([place.get(g, -1) for g in heads.config.genes], dtype=np.int64)
+    columns = gene_places(heads.config.genes, genes)
     logs = np.empty((len(vectors), len(heads.config.classes)), dtype=np.float32)
     heads = heads.cpu().eval()
     with torch.inference_mode():

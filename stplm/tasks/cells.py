@@ -13,7 +13,7 @@ from stplm import keys
 from stplm.errors import GeneError, SectionError
 from stplm.io.cell_table import counts_matrix
 from stplm.spatial.graph import neighbour_graph
-from stplm.tokens.vocabulary import gene_ids
+from stplm.tokens.vocabulary import gene_ids, gene_places
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -76,8 +76,7 @@ def prepare_cells(table: AnnData, genes: list[str], config: EncoderConfig) -> Ce
     """
     if table.n_obs == 0:
         raise SectionError("This section has no cell.", mend="Choose another section, or fewer filters.")
-    row_of = {g: i for i, g in enumerate(genes)}
-    rows = np.array([row_of.get(g, -1) if g else -1 for g in table_genes(table)], dtype=np.int64)
+    rows = gene_places(table_genes(table), genes)
     known = np.flatnonzero(rows >= 0)
     if len(known) == 0:
         raise GeneError(

@@ -18,6 +18,7 @@ from stplm.tasks.features import Features
 from stplm.tasks.outcome import Floats, outcomes, share_odds, softmax
 from stplm.tasks.tumour_head import TumourHead
 from stplm.tasks.unknown import UnknownScore
+from stplm.tokens.vocabulary import gene_places
 
 _FORMAT = 2
 
@@ -146,8 +147,7 @@ class Classifier:
         """Where each gene of the cells is among the classifier's, -1 where it is not; None where all are the same."""
         if list(features.genes) == self.genes:
             return None
-        place = {g: i for i, g in enumerate(self.genes)}
-        return np.array([place.get(g, -1) for g in features.genes], dtype=np.int64)
+        return gene_places(features.genes, self.genes)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for provenance."""

@@ -22,6 +22,7 @@ from scipy.sparse import csr_matrix
 from stplm.errors import SectionError
 from stplm.io.staged import make_folder, restore_interrupted, staged_folder
 from stplm.tasks.cells import Cells, prepare_cells, table_genes
+from stplm.tokens.vocabulary import gene_places
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -114,8 +115,7 @@ class StoredSection:
 
     def cells(self, genes: list[str]) -> StoredCells:
         """Its cells for an encoder of these ``genes``, which hold all of the section's."""
-        row_of = {gene: row for row, gene in enumerate(genes)}
-        rows = np.array([row_of[gene] for gene in self.genes], dtype=np.int64)
+        rows = gene_places(self.genes, genes)
         counts: Any = StoredCounts(self.folder, len(rows))
         xy, neighbours, weights, distances = (_load(self.folder / f"{name}.npy") for name in _PLACED)
         return StoredCells(counts, rows, xy, neighbours, weights, distances, self.folder, self.checksum)

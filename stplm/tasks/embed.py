@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,7 +73,7 @@ def embed(
         When ``progress`` raises it.
     """
     from stplm.io.groups import as_table
-    from stplm.tasks.adapt import DEFAULT_STEPS
+    from stplm.tasks.adapt import STEPS
     from stplm.tasks.adapt import adapt as adapt_model
     from stplm.tasks.cells import prepare_cells
     from stplm.tasks.device import choose_device
@@ -82,7 +83,7 @@ def embed(
     n_cells, done_before = table.n_obs, 0
     if adapt:
         # In the units of the whole job: a training step sees about a batch and half a patch of cells.
-        done_before = DEFAULT_STEPS * 700
+        done_before = STEPS[loaded.preset] * 700
         total = n_cells + done_before
         loaded = adapt_model(
             table,
@@ -139,12 +140,10 @@ def encode(
     half = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=dtype == "bfloat16")
     try:
         encoder = encoder.to(device).eval()
-        rows = torch.as_tensor(cells.rows, device=device)
         with torch.inference_mode(), half:
             own = torch.empty((n, encoder.config.own_width), device=device)
-            for batch in encoder.batches(np.diff(cells.counts.indptr).astype(np.int64)):
-                counts = torch.from_numpy(cells.dense(batch)).to(device)
-                own[torch.as_tensor(batch, device=device)] = encoder.encode_own(counts, rows).float()
+            for batch, vectors_of in own_batches(encoder, cells, device):
+                own[torch.as_tensor(batch, device=device)] = vectors_of
                 done += len(batch)
                 progress(int(own_part * done), n)
             if alone:
@@ -156,6 +155,16 @@ def encode(
         encoder.to("cpu")
     progress(n, n)
     return vectors
+
+
+def own_batches(encoder: Encoder, cells: Cells, device: Any) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
+    """The encoder's batches of cells, and their own vectors, float32 (len(batch), own_width) on ``device``."""
+    import torch
+
+    rows = torch.as_tensor(cells.rows, device=device)
+    for batch in encoder.batches(np.diff(cells.counts.indptr).astype(np.int64)):
+        counts = torch.from_numpy(cells.dense(batch)).to(device)
+        yield batch, encoder.encode_own(counts, rows).float()
 
 
 def _encode_tiles(

@@ -16,6 +16,7 @@ from stplm.io.cell_table import counts_matrix
 from stplm.spatial.splits import side_by_side, split_blocks, split_sections
 from stplm.tasks.cells import Cells, prepare_cells, table_genes
 from stplm.tasks.labels import check_two_classes, label_names
+from stplm.tokens.vocabulary import gene_places
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -47,8 +48,7 @@ class LabelledSection:
 
     def columns(self, genes: Sequence[str]) -> NDArray[np.int64]:
         """The column of ``counts`` of each of some genes, -1 where the panel lacks it."""
-        place = {g: i for i, g in enumerate(self.genes)}
-        return np.array([place.get(g, -1) for g in genes], dtype=np.int64)
+        return gene_places(genes, self.genes)
 
 
 def read_tables(tables: Any) -> list[AnnData]:

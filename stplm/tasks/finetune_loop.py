@@ -152,7 +152,7 @@ def _loop(
         _record(state, told)
         losses = [0.0, 0.0]
     wrapped = processes.wrap(learner)
-    half = torch.autocast(weights_device(learner).type, torch.bfloat16, enabled=config.precision == "bfloat16")
+    half = torch.autocast(forward.device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
     for epoch in range(first, epochs):
         if _stalled(told, config.patience):
             break
@@ -205,11 +205,6 @@ def best_epoch(history: list[dict[str, float]]) -> int:
     """The epoch whose weights are kept, 0 for the start: the first with the best held-out macro-F1, else the last."""
     scores = [h.get("macro_f1", -math.inf) for h in history]
     return int(np.argmax(scores)) if max(scores) > -math.inf else len(history) - 1
-
-
-def weights_device(module: nn.Module) -> torch.device:
-    """Where a module's weights lie."""
-    return next(module.parameters()).device
 
 
 def _stalled(history: list[dict[str, float]], patience: int) -> bool:

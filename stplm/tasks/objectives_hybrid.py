@@ -18,6 +18,7 @@ from torch import Tensor
 from stplm.errors import SectionError
 from stplm.nn.encoder import Surroundings
 from stplm.nn.losses import negative_binomial_nll
+from stplm.tasks.embed import own_batches
 from stplm.tasks.objectives import Objective, Parts, Share, dense_counts, draw_patch, place_patch
 
 if TYPE_CHECKING:
@@ -120,9 +121,7 @@ class HybridObjective(Objective):
 def own_vectors(encoder: HybridEncoder, cells: Cells) -> NDArray[np.float32]:
     """Own vectors (n, own_dim) of all cells; on the disk beside the counts where those are there."""
     out = cells.scratch("own", (len(cells), encoder.config.own_width))
-    device = next(encoder.parameters()).device
     with torch.inference_mode():
-        rows = torch.as_tensor(cells.rows, device=device)
-        for batch in encoder.batches(np.diff(cells.counts.indptr).astype(np.int64)):
-            out[batch] = encoder.encode_own(dense_counts(cells, batch, device), rows).float().cpu().numpy()
+        for batch, vectors in own_batches(encoder, cells, next(encoder.parameters()).device):
+            out[batch] = vectors.cpu().numpy()
     return out

@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 from stplm.errors import StplmError
 from stplm.io.validate import reason
 from stplm.paths import resource
-from stplm.tokens.vocabulary import match_genes
+from stplm.tokens.vocabulary import gene_places, match_genes
 
 BACKGROUND = 0.05
 """Share of the average profile mixed into each class: transcripts of neighbours end up in a cell."""
@@ -34,11 +34,11 @@ class Profiles:
     def restrict(self, genes: NDArray[np.str_]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """For a table's Ensembl ids: the columns that have a profile, and log(share / average share) of each class
         there, (n_classes, n_columns). Both empty when fewer than ``MIN_GENES`` match."""
-        place = {g: i for i, g in enumerate(self.genes)}
-        columns = np.array([i for i, g in enumerate(genes) if g in place], dtype=np.int64)
+        places = gene_places(genes, self.genes)
+        columns = np.flatnonzero(places >= 0)
         if len(columns) < MIN_GENES:
             return columns[:0], np.zeros((len(self.classes), 0))
-        shares = self.shares[:, [place[g] for g in genes[columns]]] + 1e-6
+        shares = self.shares[:, places[columns]] + 1e-6
         shares = shares / shares.sum(1, keepdims=True)
         average = shares.mean(0)
         return columns, np.log(((1 - BACKGROUND) * shares + BACKGROUND * average) / average)

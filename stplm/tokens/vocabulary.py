@@ -77,6 +77,12 @@ def strip_version(name: str) -> str:
     return match.group(1).upper() if match else ""
 
 
+def gene_places(genes: Sequence[str] | np.ndarray, among: Sequence[str] | np.ndarray) -> np.ndarray:
+    """Where each of ``genes`` is among others, int64 (n_genes,): -1 for one that is not there, and for ""."""
+    place = {str(gene): i for i, gene in enumerate(among)}
+    return np.array([place.get(str(gene), -1) if gene else -1 for gene in genes], dtype=np.int64)
+
+
 def gene_ids(table: AnnData) -> np.ndarray:
     """Ensembl id of each gene of a table, "" where it is not known.
 

@@ -10,6 +10,7 @@ from quick_training import QUICK, SMALL_RANK
 import stplm
 from stplm import keys
 from stplm.errors import Cancelled
+from stplm.tasks.adapt import STEPS
 from stplm.tokens.vocabulary import known_ensembl_ids
 
 
@@ -38,9 +39,7 @@ def test_an_unknown_panel_works_after_adapting(foreign: AnnData) -> None:
 
 
 def test_embed_adapts_where_it_is_asked_to(foreign: AnnData, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stplm.tasks.adapt.DEFAULT_STEPS", 3)
-    real = stplm.adapt
-    monkeypatch.setattr("stplm.tasks.adapt.adapt", lambda *a, **k: real(*a, steps=3, **k))
+    monkeypatch.setitem(STEPS, "tissue", 3)
     seen: list[tuple[int, int]] = []
     stplm.embed(foreign, adapt=True, clusters=0, progress=lambda *at: seen.append(at))
     note = foreign.uns[keys.UNS][keys.UNS_EMBEDDING]
