@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stplm import __version__, keys
+from stplm.cli_common import positive, progress_bar, read_labels, read_table, say
 from stplm.cli_finetune import add_finetune
 from stplm.cli_training import add_adapt, add_pretrain, run_adapt, run_pretrain
 from stplm.cli_tune import add_tune
@@ -20,7 +19,6 @@ from stplm.io.staged import check_target
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from stplm.progress import Progress
 
 _FROM_PROFILES = "profiles"
 
@@ -93,8 +91,8 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = task("simulate", _simulate, "Write a synthetic Xenium bundle with known truth", section=False)
     sub.add_argument("out")
-    sub.add_argument("--cells", type=_positive, default=10_000)
-    sub.add_argument("--genes", type=_positive)
+    sub.add_argument("--cells", type=positive, default=10_000)
+    sub.add_argument("--genes", type=positive)
     sub.add_argument("--seed", type=int, default=0)
 
     sub = task("demo", _demo, "Run the main job on the shipped demo section, then open it in napari", section=False)
@@ -114,71 +112,39 @@ def _add_model(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of matrix products")
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
-def _bar(unit: str) -> Progress:
-    from tqdm import tqdm
-
-    bar = tqdm(unit=f" {unit}", disable=not sys.stderr.isatty(), leave=False)
-
-    def progress(done: int, total: int) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
-        if done >= total:
-            bar.close()
-
-    return progress
-
-
-def _read(path: str, **parts: bool) -> tuple[Any, AnnData]:
-    import stplm
-
-    section = stplm.read_section(path, **parts)
-    return section, stplm.cell_table(section)
-
-
 def _info(arguments: argparse.Namespace) -> None:
-    _, table = _read(arguments.section, images=False, labels=False)
+    _, table = read_table(arguments.section, images=False, labels=False)
     uns = table.uns[keys.UNS]
     for title, part in (("Source", uns.get(keys.UNS_SOURCE, {})), ("Quality", uns.get(keys.UNS_QC, {}))):
-        _say(title)
+        say(title)
         for name, value in part.items():
-            _say(f"  {name}: {value}")
+            say(f"  {name}: {value}")
     if keys.UNS_EMBEDDING in uns:
-        _say(f"Embedded with: {uns[keys.UNS_EMBEDDING].get('model')}")
+        say(f"Embedded with: {uns[keys.UNS_EMBEDDING].get('model')}")
     if keys.UNS_PREDICTION in uns:
         made = uns[keys.UNS_PREDICTION]
         source = "labels seeded from reference profiles" if made.get("seeded") else "labels"
-        _say(f"Classified from {made.get('n_labels')} {source}: {', '.join(made.get('classes', ()))}")
+        say(f"Classified from {made.get('n_labels')} {source}: {', '.join(made.get('classes', ()))}")
 
 
 def _tokenize(arguments: argparse.Namespace) -> None:
     import stplm
 
     check_target(arguments.out)
-    _, table = _read(arguments.section, images=False, labels=False)
-    tokens = stplm.rank_encode(table, medians=arguments.medians, mode=arguments.mode, progress=_bar("cells"))
+    _, table = read_table(arguments.section, images=False, labels=False)
+    tokens = stplm.rank_encode(table, medians=arguments.medians, mode=arguments.mode, progress=progress_bar("cells"))
     tokens.save(arguments.out)
-    _say(f"{len(tokens):,} cells, {len(tokens.ids):,} tokens in {arguments.out}")
+    say(f"{len(tokens):,} cells, {len(tokens.ids):,} tokens in {arguments.out}")
 
 
 def _medians(arguments: argparse.Namespace) -> None:
     from stplm.tokens.medians import compute_medians, write_medians
 
     check_target(arguments.out)
-    tables = (_read(path, images=False, labels=False)[1] for path in arguments.sections)
+    tables = (read_table(path, images=False, labels=False)[1] for path in arguments.sections)
     medians = compute_medians(tables)
     write_medians(medians, arguments.out)
-    _say(f"Medians of {len(medians)} genes in {arguments.out}")
+    say(f"Medians of {len(medians)} genes in {arguments.out}")
 
 
 def _embed(arguments: argparse.Namespace) -> None:
@@ -186,9 +152,9 @@ def _embed(arguments: argparse.Namespace) -> None:
 
     if _check_out(arguments.out) not in ("h5ad", "zarr"):
         raise ExportError("Cell vectors go into .h5ad or .zarr only.", where=arguments.out, expected=".h5ad or .zarr")
-    section, table = _read(arguments.section)
+    section, table = read_table(arguments.section)
     _run_embedding(table, arguments)
-    _say(f"Wrote {stplm.export(section, arguments.out, overwrite=True)}")
+    say(f"Wrote {stplm.export(section, arguments.out, overwrite=True)}")
 
 
 def _run_embedding(table: AnnData, arguments: argparse.Namespace) -> None:
@@ -202,12 +168,12 @@ def _run_embedding(table: AnnData, arguments: argparse.Namespace) -> None:
         neighbours=not arguments.no_neighbours,
         device=arguments.device,
         dtype=arguments.dtype,
-        progress=_bar(unit),
+        progress=progress_bar(unit),
     )
     about = table.uns[keys.UNS][keys.UNS_EMBEDDING]
     known, total = about["genes_known"], about["genes_total"]
     advice = " Few of them: --adapt learns the others from this section." if known < total / 2 else ""
-    _say(f"Embedded {table.n_obs:,} cells with {about['model']}, which knows {known} of {total} genes.{advice}")
+    say(f"Embedded {table.n_obs:,} cells with {about['model']}, which knows {known} of {total} genes.{advice}")
 
 
 def _classify(arguments: argparse.Namespace) -> None:
@@ -218,8 +184,8 @@ def _classify(arguments: argparse.Namespace) -> None:
     if arguments.summary:
         check_summary(arguments.summary)
     seeded = arguments.labels == _FROM_PROFILES
-    labels = None if seeded else _labels(arguments.labels)
-    section, table = _read(arguments.section, polygons=outlines)
+    labels = None if seeded else read_labels(arguments.labels)
+    section, table = read_table(arguments.section, polygons=outlines)
     tuned = stplm.load_model(arguments.model)
     if seeded and tuned.heads is not None:
         stplm.predict(table, tuned)
@@ -241,36 +207,9 @@ def _write_classified(section: Any, arguments: argparse.Namespace) -> None:
     import stplm
     from stplm.report.summary import write_summary
 
-    _say(f"Wrote {stplm.export(section, arguments.out, overwrite=True)}")
+    say(f"Wrote {stplm.export(section, arguments.out, overwrite=True)}")
     if arguments.summary:
-        _say(f"Wrote {write_summary(section, arguments.summary)}")
-
-
-def _labels(given: str) -> Any:
-    """An obs column's name as it is; a CSV of cell ids and classes as a Series."""
-    if not given.lower().endswith(".csv"):
-        return given
-    import pandas as pd
-
-    from stplm.errors import LabelError
-
-    try:
-        # Xenium Explorer puts remarks on top; elsewhere a "#" belongs to a class name or a colour.
-        with Path(given).open(encoding="utf-8-sig") as file:
-            remarks = sum(1 for _ in itertools.takewhile(lambda line: line.startswith("#"), file))
-        frame = pd.read_csv(given, dtype=str, skiprows=remarks, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise LabelError("The label file cannot be read.", where=given, found=str(error)) from error
-    column = next((c for c in ("class", "group", "cell_type", "label") if c in frame), None)
-    if "cell_id" not in frame or column is None:
-        raise LabelError(
-            "This is not a table of labels.",
-            where=given,
-            found=f"columns {', '.join(map(str, frame.columns))}",
-            expected="a column cell_id and a column class (or group, cell_type, label)",
-        )
-    labels = frame.set_index("cell_id")[column]
-    return labels[labels != keys.UNASSIGNED]
+        say(f"Wrote {write_summary(section, arguments.summary)}")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
@@ -278,16 +217,16 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
     import stplm
 
-    _, table = _read(arguments.section, images=False, labels=False)
-    _say(json.dumps(stplm.evaluate(table, truth=arguments.truth), indent=1, default=str))
+    _, table = read_table(arguments.section, images=False, labels=False)
+    say(json.dumps(stplm.evaluate(table, truth=arguments.truth), indent=1, default=str))
 
 
 def _export(arguments: argparse.Namespace) -> None:
     import stplm
 
     kind = _check_out(arguments.out, overwrite=arguments.overwrite)
-    section, _ = _read(arguments.section, polygons=kind == "geojson")
-    _say(f"Wrote {stplm.export(section, arguments.out, overwrite=arguments.overwrite)}")
+    section, _ = read_table(arguments.section, polygons=kind == "geojson")
+    say(f"Wrote {stplm.export(section, arguments.out, overwrite=arguments.overwrite)}")
 
 
 def _check_out(path: str, *, overwrite: bool = True) -> str:
@@ -301,20 +240,20 @@ def _simulate(arguments: argparse.Namespace) -> None:
     from stplm.simulation import simulate_section
 
     path = simulate_section(
-        arguments.out, cells=arguments.cells, genes=arguments.genes, seed=arguments.seed, progress=_bar("cells")
+        arguments.out, cells=arguments.cells, genes=arguments.genes, seed=arguments.seed, progress=progress_bar("cells")
     )
-    _say(f"Wrote {path}")
+    say(f"Wrote {path}")
 
 
 def _demo(arguments: argparse.Namespace) -> None:
     from stplm.demo import SECTION, run_demo
     from stplm.paths import resource
 
-    run_demo(arguments.out, say=_say, progress=_bar("cells"))
+    run_demo(arguments.out, say=say, progress=progress_bar("cells"))
     if arguments.no_gui:
         return
     if not _has_display():
-        _say("No display here, so napari is not opened. Where there is one: stplm gui")
+        say("No display here, so napari is not opened. Where there is one: stplm gui")
         return
     _open_window(str(resource(SECTION)))
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stplm.cli_common import is_recipe, progress_bar, read_labels, say
 from stplm.errors import StplmError
 from stplm.tasks.finetune_config import FinetuneConfig
 
 if TYPE_CHECKING:
     from stplm.models import Model
-
-_RECIPES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,6 @@ def add_finetune(tasks: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Fine-tune and write the model folder; the checkpoint beside it goes when that is done."""
-    from stplm.cli import _bar, _labels, _say
     from stplm.io.staged import check_target
     from stplm.tasks.finetune import finetune
     from stplm.tasks.processes import is_main_process
@@ -83,7 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
     tuned = finetune(
         recipe.model,
         list(expand(recipe.sections)),
-        _labels(recipe.labels),
+        read_labels(recipe.labels),
         recipe.settings(),
         tumour_classes=recipe.tumour_classes,
         checkpoint=checkpoint,
@@ -91,12 +89,12 @@ def run(arguments: argparse.Namespace) -> None:
         name=recipe.name or recipe.out.name,
         curves=recipe.tensorboard,
         device=recipe.device,
-        progress=_bar("labelled cells") if main else lambda done, total: None,
-        on_epoch=lambda epoch, scores: _say(_line(epoch, scores)) if main else None,
+        progress=progress_bar("labelled cells") if main else lambda done, total: None,
+        on_epoch=lambda epoch, scores: say(_line(epoch, scores)) if main else None,
     )
     if main:
-        _say(_summary(tuned))
-        _say(f"Wrote {tuned.save(recipe.out)}")
+        say(_summary(tuned))
+        say(f"Wrote {tuned.save(recipe.out)}")
         shutil.rmtree(checkpoint, ignore_errors=True)
 
 
@@ -105,7 +103,7 @@ def _recipe(arguments: argparse.Namespace) -> FinetuneRecipe:
     from stplm.tasks.recipes import read_recipe
 
     inputs, changes = list(arguments.inputs), dict[str, Any]()
-    whole = len(inputs) == 1 and inputs[0].lower().endswith(_RECIPES)
+    whole = len(inputs) == 1 and is_recipe(inputs[0])
     given = inputs[0] if whole else arguments.config
     base = read_recipe(given, FinetuneRecipe) if given else FinetuneRecipe()
     for name in (

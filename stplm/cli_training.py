@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stplm.cli_common import is_recipe, positive, progress_bar, read_table, say
 from stplm.errors import StplmError
 from stplm.io.staged import check_target
 from stplm.models import PRESETS
@@ -18,12 +19,9 @@ if TYPE_CHECKING:
     from stplm.progress import Progress
     from stplm.tasks.recipes import PretrainRecipe
 
-_RECIPES = (".yaml", ".yml")
-
 
 def add_pretrain(sub: argparse.ArgumentParser) -> None:
     """Put the arguments of ``stplm pretrain`` on its parser."""
-    from stplm.cli import _positive
 
     sub.add_argument("sections", nargs="+", help="a recipe (.yaml), which says everything else; or sections")
     sub.add_argument("--out", help="model folder")
@@ -31,7 +29,7 @@ def add_pretrain(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--size", choices=["small", "large"], help="of the preset rank")
     sub.add_argument("--base", help="of the preset hybrid: a rank model")
     sub.add_argument("--name", help="by default the preset's")
-    sub.add_argument("--steps", type=_positive)
+    sub.add_argument("--steps", type=positive)
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--device", default="auto")
     sub.add_argument("--resume", action="store_true", help="go on from the checkpoint of a run that was stopped")
@@ -39,22 +37,20 @@ def add_pretrain(sub: argparse.ArgumentParser) -> None:
 
 def add_adapt(sub: argparse.ArgumentParser) -> None:
     """Put the arguments of ``stplm adapt`` on its parser."""
-    from stplm.cli import _positive
 
     sub.add_argument("--model", default="default")
     sub.add_argument("--out", required=True, help="model folder")
-    sub.add_argument("--steps", type=_positive, help="by default as many as take a minute or two on 2 CPU cores")
+    sub.add_argument("--steps", type=positive, help="by default as many as take a minute or two on 2 CPU cores")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--device", default="auto")
 
 
 def run_pretrain(arguments: argparse.Namespace) -> None:
     """Train what the recipe, or the command line, says, and write the model folder."""
-    from stplm.cli import _bar, _say
 
-    folder = pretrain_from_recipe(_recipe(arguments), resume=arguments.resume, progress=_bar("steps"))
+    folder = pretrain_from_recipe(_recipe(arguments), resume=arguments.resume, progress=progress_bar("steps"))
     if is_main_process():
-        _say(f"Wrote {folder}")
+        say(f"Wrote {folder}")
 
 
 def pretrain_from_recipe(recipe: PretrainRecipe, *, resume: bool = False, progress: Progress = no_progress) -> Path:
@@ -128,7 +124,7 @@ def _recipe(arguments: argparse.Namespace) -> PretrainRecipe:
     from stplm.tasks.training import training_defaults
 
     given = arguments.sections
-    if any(path.lower().endswith(_RECIPES) for path in given):
+    if any(is_recipe(path) for path in given):
         named = [f"--{name}" for name in ("out", "size", "base", "name", "steps") if getattr(arguments, name)]
         if len(given) > 1 or named:
             raise StplmError(
@@ -155,16 +151,15 @@ def _recipe(arguments: argparse.Namespace) -> PretrainRecipe:
 def run_adapt(arguments: argparse.Namespace) -> None:
     """Adapt a model to the section, and write the model folder."""
     import stplm
-    from stplm.cli import _bar, _read, _say
 
     check_target(arguments.out, overwrite=False)
-    _, table = _read(arguments.section, images=False, labels=False)
+    _, table = read_table(arguments.section, images=False, labels=False)
     model = stplm.adapt(
         table,
         arguments.model,
         steps=arguments.steps,
         seed=arguments.seed,
         device=arguments.device,
-        progress=_bar("steps"),
+        progress=progress_bar("steps"),
     )
-    _say(f"Wrote {model.save(arguments.out)}")
+    say(f"Wrote {model.save(arguments.out)}")

@@ -6,12 +6,13 @@ import argparse
 import re
 from typing import Any
 
+from stplm.cli_common import positive, progress_bar, read_labels, say
+
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def add_tune(tasks: Any) -> None:
     """Put the task on the parser's ``tasks`` (what ``add_subparsers`` gave)."""
-    from stplm.cli import _positive
 
     about = "Search the settings of fine-tuning for a task, within a time budget"
     sub = tasks.add_parser("tune", help=about, description=about)
@@ -21,8 +22,8 @@ def add_tune(tasks: Any) -> None:
     sub.add_argument("--out", required=True, help="the settings as a .yaml file for stplm finetune")
     sub.add_argument("--model", default="default", help="a bundled model or a model folder")
     sub.add_argument("--budget", type=_seconds, default=600.0, help="how long, such as 90s, 10m (default) or 2h")
-    sub.add_argument("--trials", type=_positive, help="stop after so many trials, if the budget lasts")
-    sub.add_argument("--folds", type=_positive, default=1, help="compare trials by cross-validation over so many parts")
+    sub.add_argument("--trials", type=positive, help="stop after so many trials, if the budget lasts")
+    sub.add_argument("--folds", type=positive, default=1, help="compare trials by cross-validation over so many parts")
     sub.add_argument("--config", help="settings to start from, as a .yaml file for stplm finetune")
     sub.add_argument("--storage", help="a folder that remembers trials; run again with it to go on")
     sub.add_argument("--tumour-classes", nargs="*", help="classes that are tumour; by default those whose name says so")
@@ -33,7 +34,6 @@ def add_tune(tasks: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run the search and write the settings."""
     import stplm
-    from stplm.cli import _bar, _labels, _say
     from stplm.io.staged import check_target
     from stplm.tasks.tune import scores_in_words, tune, write_config
     from stplm.tasks.tune_study import HEAD, TUNED
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
         from stplm.tasks.recipes import read_recipe
 
         config = read_recipe(arguments.config, FinetuneRecipe).settings()
-    labels = _labels(arguments.labels)
+    labels = read_labels(arguments.labels)
     tables = [stplm.cell_table(stplm.read_section(s, images=False, labels=False)) for s in arguments.sections]
     tuned = tune(
         arguments.model,
@@ -59,19 +59,19 @@ def run(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         storage=arguments.storage,
         device=arguments.device,
-        progress=_bar("s"),
-        on_trial=lambda row: _say(_line(row)),
+        progress=progress_bar("s"),
+        on_trial=lambda row: say(_line(row)),
     )
     scores = tuned.scores or tuned.search_scores
     where = "on cells that the search never saw" if tuned.scores else "where trials were compared (too few labels)"
-    _say(f"Macro-F1 {where}: {scores_in_words(scores)}")
-    _say(tuned.reason)
+    say(f"Macro-F1 {where}: {scores_in_words(scores)}")
+    say(tuned.reason)
     if scores[HEAD] >= scores.get(TUNED, 1.0):
-        _say("The few-shot head does as well: stplm classify is all this task needs.")
+        say("The few-shot head does as well: stplm classify is all this task needs.")
     # What the settings were found for goes with them, where it is not what finetune takes anyway.
     more = {name: getattr(arguments, name) for name in ("model", "tumour_classes")}
     more = {name: value for name, value in more.items() if value not in (None, "default")}
-    _say(f"Wrote {write_config(tuned, arguments.out, more)}")
+    say(f"Wrote {write_config(tuned, arguments.out, more)}")
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import stplm
-from stplm import cli, keys
+from stplm import cli, cli_training, keys
 
 RECIPE = """
 sections: [section.h5ad]
@@ -68,7 +68,7 @@ def test_a_stopped_run_goes_on(
         return progress
 
     with monkeypatch.context() as patch:
-        patch.setattr(cli, "_bar", stop)
+        patch.setattr(cli_training, "progress_bar", stop)
         assert cli.main(["pretrain", recipe]) == 130
     assert cli.main(["pretrain", recipe]) == 1
     assert "--resume" in capsys.readouterr().err
