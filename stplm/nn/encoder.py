@@ -9,6 +9,7 @@ Genes are rows keyed by Ensembl id: any panel picks its rows, and genes unseen i
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
@@ -22,7 +23,7 @@ _CHUNK = 8192
 
 
 @dataclass(frozen=True)
-class EncoderConfig:
+class EncoderConfig(ABC):
     """What every encoder needs to know of space. Lengths are in µm."""
 
     neighbours: int = 12
@@ -33,14 +34,14 @@ class EncoderConfig:
     target_sum: float = 100.0
 
     @property
+    @abstractmethod
     def dim(self) -> int:
         """Width of the cell vector."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def own_width(self) -> int:
         """Width of the own vector; the first columns of the cell vector."""
-        raise NotImplementedError
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for ``config.json``."""
@@ -62,7 +63,7 @@ class Surroundings:
     place: Tensor
 
 
-class Encoder(nn.Module):
+class Encoder(nn.Module, ABC):
     """Base of the presets. A subclass makes ``gene_parameters`` (first axis: ``genes``) and the three stages.
 
     Parameters
@@ -82,32 +83,32 @@ class Encoder(nn.Module):
         super().__init__()
         self.genes, self.config = list(genes), config
 
+    @abstractmethod
     def encode_own(self, counts: Tensor, rows: Tensor) -> Tensor:
         """Own vectors (n, own_width) of cells with float ``counts`` (n, m); columns are gene ``rows`` int64 (m,)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def shared(self, own: Tensor) -> Tensor:
         """What a cell's neighbours see of it, from its own vector (n, own_width): made once a cell."""
-        raise NotImplementedError
 
+    @abstractmethod
     def in_tissue(self, own: Tensor, shared: Tensor, around: Surroundings) -> Tensor:
         """Cell vectors (t, dim) of the cells of ``around``; ``own`` and ``shared`` are of all cells it points to."""
-        raise NotImplementedError
 
+    @abstractmethod
     def alone(self, own: Tensor) -> Tensor:
         """Cell vectors (n, dim) where neighbours are left out or not known."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decode(self, vectors: Tensor, rows: Tensor) -> Tensor:
         """Log of the expected share of each of the gene ``rows`` in a cell's counts, (n, m).
 
         ``vectors`` are own vectors (n, own_width) or cell vectors (n, dim).
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def layers(self) -> list[nn.Module]:
         """The own stage's layers, input first: what fine-tuning can freeze."""
-        raise NotImplementedError
 
     def batches(self, lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
         """Which cells to encode together, given each cell's number of detected genes ``lengths`` (n,)."""

@@ -7,6 +7,7 @@ any step: what a step draws depends on seed and step alone.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,7 @@ class Share:
     count: int = 1
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """Base of the objectives."""
 
     def __init__(self, encoder: GeneDecoder, config: TrainingConfig) -> None:
@@ -53,13 +54,13 @@ class Objective(nn.Module):
     def release(self) -> None:
         """Called once after training, whatever came of it."""
 
+    @abstractmethod
     def draw(self, cells: Cells, step: int, random: np.random.Generator, share: Share) -> Any:
         """This process's part of a step's batch. Every process draws the same random numbers."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, batch: Any) -> tuple[Tensor, Parts]:
         """The loss, to be averaged over the processes, and its parts."""
-        raise NotImplementedError
 
 
 def make_objective(encoder: GeneDecoder, config: TrainingConfig, *, frozen: bool = True) -> Objective:
