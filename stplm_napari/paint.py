@@ -45,10 +45,8 @@ def paint(overlay: CellOverlay, session: Session) -> None:
 def own_labels(session: Session) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows of the cells that the user labelled, and the index of each one's class in ``session.classes``."""
     labels = session.annotations.labels
-    index = {c.name: i for i, c in enumerate(session.classes)}
-    rows = session.table.obs_names.get_indexer(list(labels)) if labels else np.zeros(0, int)
-    given = np.array([index.get(label.name, -1) for label in labels.values()], int)
-    return rows[given >= 0].astype(np.int64), given[given >= 0]
+    rows, given = labels.rows, labels.codes(c.name for c in session.classes)
+    return rows[given >= 0], given[given >= 0]
 
 
 def _paint_classes(overlay: CellOverlay, session: Session, rows: NDArray[np.int64], given: NDArray[np.int64]) -> None:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import ArrayLike, NDArray
 
-CELLS, CLUSTER, CLASS, TUMOUR, CONFIDENCE = "cells", "cluster", "class", "tumour", "confidence"
-UNKNOWN = "unknown"
+CELLS, CLUSTER, CLASS = "cells", "cluster", "class"
+TUMOUR, CONFIDENCE, UNKNOWN = "tumour", "confidence", "unknown"
 """What the tissue can be coloured by."""
 UNSURE_BELOW = 0.6
 """Confidence under which a cell is drawn grey until the user moves the slider: 6 to 11 % of the cells of the demo
