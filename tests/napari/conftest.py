@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import shutil
 import subprocess
@@ -48,9 +49,9 @@ def _start_xvfb() -> str:
 _NO_DISPLAY = _start_xvfb()
 
 
-@pytest.fixture
-def viewer(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Viewer]:
-    """A shown napari window of 1200 × 800, closed after the test; skipped where nothing can be drawn."""
+@contextlib.contextmanager
+def _shown_window() -> Iterator[Viewer]:
+    """A shown napari window of 1200 × 800, closed afterwards; skipped where nothing can be drawn."""
     if _NO_DISPLAY:
         pytest.skip(_NO_DISPLAY)
     import napari
@@ -59,9 +60,23 @@ def viewer(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Viewer]:
     get_settings().application.confirm_close_window = False
     shown = napari.Viewer(show=True)
     shown.window.resize(1200, 800)
-    qtbot.wait(50)
     yield shown
     shown.close()
+
+
+@pytest.fixture
+def viewer(qtbot: Any) -> Iterator[Viewer]:
+    """A napari window of the test's own."""
+    with _shown_window() as shown:
+        qtbot.wait(50)
+        yield shown
+
+
+@pytest.fixture(scope="module")
+def window(qapp: Any) -> Iterator[Viewer]:
+    """One napari window for all tests of a file: opening one takes longer than most of them."""
+    with _shown_window() as shown:
+        yield shown
 
 
 @pytest.fixture

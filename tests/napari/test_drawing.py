@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,20 +18,6 @@ from stplm_napari.steps import Step
 from stplm_napari.tools import BRUSH, CLICK, LASSO
 
 pytestmark = pytest.mark.gui
-
-
-@pytest.fixture(scope="module")
-def window(qapp: Any) -> Iterator[Any]:
-    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        pytest.skip("no display")
-    import napari
-    from napari.settings import get_settings
-
-    get_settings().application.confirm_close_window = False
-    shown = napari.Viewer(show=True)
-    shown.window.resize(1200, 800)
-    yield shown
-    shown.close()
 
 
 @pytest.fixture

@@ -30,21 +30,6 @@ def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STPLM_DATA_DIR", str(tmp_path / "data"))
 
 
-@pytest.fixture(scope="module")
-def window(qapp: Any) -> Iterator[Any]:
-    """One napari window for all tests here: opening one takes longer than most of them."""
-    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        pytest.skip("no display")
-    import napari
-    from napari.settings import get_settings
-
-    get_settings().application.confirm_close_window = False
-    shown = napari.Viewer(show=True)
-    shown.window.resize(1200, 800)
-    yield shown
-    shown.close()
-
-
 @pytest.fixture
 def viewer(window: Any, qtbot: Any) -> Iterator[Any]:
     """The window, empty again after the test."""
