@@ -23,6 +23,7 @@ _WHERE = {
     "seed_labels": "stplm.tasks.seed",
     "fit_classifier": "stplm.tasks.classify",
     "predict": "stplm.tasks.classify",
+    "apply_to_sections": "stplm.tasks.batch",
     "evaluate": "stplm.evaluation.metrics",
     "export": "stplm.io.export",
 }

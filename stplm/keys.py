@@ -68,5 +68,7 @@ UNS_PREDICTION = "prediction"
 # --- the rule on faint cells ---
 MIN_COUNTS = 10
 """Cells under this many counts are kept and flagged."""
+STRANGE = 0.95
+"""Unknown score above which a cell counts as unlike every class; one known cell in twenty is, too."""
 UNASSIGNED = "Unassigned"
 """What exports call a cell without a class."""

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
 _DPI = 200
-_STRANGE = 0.95
-"""Unknown score above which a cell counts as unlike every class; one known cell in twenty is, too."""
 _NOT_AS_ROWS = ("classes", "seeded")
 """Provenance that the page says elsewhere."""
 _WORDS = {
@@ -112,8 +110,8 @@ def summarise(table: AnnData, colours: Mapping[str, str] | None = None) -> dict[
     unknown = None
     if keys.UNKNOWN in table.obs:
         strange = table.obs[keys.UNKNOWN].to_numpy(dtype=np.float64)[assigned]
-        cells, of = int((strange > _STRANGE).sum()), int(np.isfinite(strange).sum())
-        unknown = {"cells": cells, "of": of, "share": cells / max(1, of), "threshold": _STRANGE}
+        cells, of = int((strange > keys.STRANGE).sum()), int(np.isfinite(strange).sum())
+        unknown = {"cells": cells, "of": of, "share": cells / max(1, of), "threshold": keys.STRANGE}
     return {
         "name": section_name(table),
         "figures": _key_figures(table, qc),

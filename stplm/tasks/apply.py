@@ -11,6 +11,7 @@ from stplm.errors import ModelError
 from stplm.models import Model, load_model
 from stplm.progress import Progress, no_progress
 from stplm.tasks.prediction import write_prediction
+from stplm.tasks.shares import Shares, share_sample
 from stplm.tokens.vocabulary import gene_places
 
 if TYPE_CHECKING:
@@ -31,13 +32,15 @@ def apply_heads(
     table: AnnData | SpatialData,
     model: str | Path | Model,
     *,
+    shares: Shares = "fitted",
     device: str = "auto",
     dtype: str = "float32",
     progress: Progress = no_progress,
 ) -> AnnData:
     """Class, calibrated confidence and tumour probability of every cell, written as :func:`stplm.predict` does.
 
-    ``table`` need not be embedded; an embedding that is there stays. Returns the cell table.
+    ``table`` need not be embedded; an embedding that is there stays. ``shares`` as :func:`stplm.predict` takes it.
+    Returns the cell table.
 
     Raises
     ------
@@ -54,7 +57,7 @@ def apply_heads(
     from stplm.io.groups import as_table
     from stplm.tasks.cells import prepare_cells, table_genes
     from stplm.tasks.device import choose_device
-    from stplm.tasks.finetune_scores import outputs
+    from stplm.tasks.finetune_scores import log_shares, outputs
 
     table, loaded = as_table(table), load_model(model)
     heads = loaded.heads
@@ -70,9 +73,14 @@ def apply_heads(
     logs = section_log_proba(
         loaded.encoder, heads, cells, counts, genes, device=choose_device(device), dtype=dtype, progress=progress
     )
-    proba, tumour = outputs(heads, logs)
     empty = np.asarray(counts.sum(1)).ravel() == 0
-    write_prediction(table, heads.config.classes, proba, tumour, empty, _note(loaded, heads))
+    note = _note(loaded, heads)
+    if shares == "section" and (known := note["class_shares"]) and not empty.all():
+        here = log_shares(share_sample(logs[~empty]), np.array(known) / np.exp(heads.config.log_shift or 0.0))
+        logs = logs + (here - np.log(known))
+        note["class_shares"] = [round(float(p), 6) for p in np.exp(here)]
+    proba, tumour = outputs(heads, logs)
+    write_prediction(table, heads.config.classes, proba, tumour, empty, note)
     return table
 
 

@@ -16,6 +16,7 @@ from stplm.io.staged import restore_interrupted, staged_folder
 from stplm.scheme import Scheme, check_scheme
 from stplm.tasks.features import Features
 from stplm.tasks.outcome import Floats, outcomes, share_odds, softmax
+from stplm.tasks.shares import log_prior, share_sample
 from stplm.tasks.tumour_head import TumourHead
 from stplm.tasks.unknown import UnknownScore
 from stplm.tokens.vocabulary import gene_places
@@ -100,6 +101,11 @@ class Classifier:
     def balanced_proba(self, features: Features) -> NDArray[np.float64]:
         """Posteriors (n, n_classes) as if all classes were equally common."""
         return softmax(self.faded(self._logits(features), features.depth))
+
+    def section_shares(self, features: Features) -> NDArray[np.float64]:
+        """Log of the classes' shares (n_classes,) in a section, estimated from its cells without their labels."""
+        sample = share_sample(np.flatnonzero(features.depth > 0))
+        return log_prior(self.balanced_proba(features.take(sample)))
 
     def proba(self, features: Features) -> NDArray[np.float64]:
         """Calibrated posteriors (n, n_classes) with the section's class shares."""

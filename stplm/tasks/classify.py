@@ -13,6 +13,7 @@ A linear head on frozen features, then two corrections that few-shot labels need
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,7 +32,7 @@ from stplm.tasks.labels import check_two_classes, choose_tumour_classes, label_n
 from stplm.tasks.linear import fit_logistic
 from stplm.tasks.outcome import class_temperature, share_odds, tumour_odds, tumour_temperature
 from stplm.tasks.prediction import write_prediction
-from stplm.tasks.shares import log_prior, prior_weight
+from stplm.tasks.shares import Shares, prior_weight
 from stplm.tasks.tumour_head import fit_tumour_head
 from stplm.tasks.unknown import fit_unknown
 
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
     from stplm.models import Model
 
-_SHIFT_CELLS = 20_000
 _CALIBRATION_CELLS = 1_500
 _DEFAULT_TEMPERATURE = 1.3
 _SEEDED_TEMPERATURE = 2.0
@@ -128,9 +128,7 @@ def fit_classifier(
             "embedding": _embedding_checksum(table),
         },
     )
-    sample = np.flatnonzero(features.depth > 0)
-    sample = sample[:: -(-len(sample) // _SHIFT_CELLS) or 1]
-    classifier.log_prior = log_prior(classifier.balanced_proba(features.take(sample)))
+    classifier.log_prior = classifier.section_shares(features)
     classifier.prior_weight = prior_weight(typical)
     depth = features.depth[labelled]
     classifier.scheme = scheme
@@ -165,7 +163,9 @@ def fit_classifier(
     return classifier
 
 
-def predict(table: AnnData | SpatialData, classifier: Classifier | Model | str | Path) -> AnnData:
+def predict(
+    table: AnnData | SpatialData, classifier: Classifier | Model | str | Path, *, shares: Shares = "fitted"
+) -> AnnData:
     """Class, calibrated confidence and tumour probability of every cell, written into the cell table.
 
     Writes ``obs["stplm_class"]`` (categorical) and ``obs["stplm_tumour"]`` (float32), both missing for cells
@@ -173,6 +173,9 @@ def predict(table: AnnData | SpatialData, classifier: Classifier | Model | str |
     float32 and ``uns["stplm"]["prediction"]``. A cell's result depends on that cell and the classifier only. Returns
     the cell table. ``classifier`` may be a fine-tuned model or its folder (:func:`stplm.finetune`); then the table need
     not be embedded.
+
+    ``shares="section"`` estimates the classes' shares anew from these cells, for another section than the one learnt
+    from, where classes may be rarer or commoner (label shift: Saerens et al., 2002).
 
     Raises
     ------
@@ -182,7 +185,7 @@ def predict(table: AnnData | SpatialData, classifier: Classifier | Model | str |
     if not isinstance(classifier, Classifier):
         from stplm.tasks.apply import apply_heads
 
-        return apply_heads(table, classifier)
+        return apply_heads(table, classifier, shares=shares)
     table = as_table(table)
     if (fitted := classifier.info.get("embedding")) and fitted != _embedding_checksum(table):
         raise ModelError(
@@ -192,6 +195,8 @@ def predict(table: AnnData | SpatialData, classifier: Classifier | Model | str |
             mend="Embed with that model, or fit the classifier again.",
         )
     features = cell_features(table)
+    if shares == "section":
+        classifier = replace(classifier, log_prior=classifier.section_shares(features))
     proba = np.empty((len(features), len(classifier.classes)), dtype=np.float32)
     tumour = np.empty(len(features), dtype=np.float32)
     score = classifier.unknown

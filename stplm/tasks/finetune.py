@@ -21,6 +21,7 @@ from stplm.models import Model, load_model, versions
 from stplm.progress import Progress, no_progress
 from stplm.tasks.finetune_config import FinetuneConfig
 from stplm.tasks.labels import choose_tumour_classes
+from stplm.tasks.shares import share_sample
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from stplm.tasks.finetune_data import LabelledSection
     from stplm.tasks.finetune_loop import OnEpoch
     from stplm.tasks.processes import Processes
-
-_SHARE_CELLS = 20_000
 
 
 def finetune(
@@ -239,9 +238,8 @@ class _Run:
             for s in sections
         ]
         seen = np.concatenate([log[np.diff(s.counts.indptr) > 0] for log, s in zip(logs, sections, strict=True)])
-        sample = seen[:: -(-len(seen) // _SHARE_CELLS) or 1]
         prior = trained_shares(sections, label_weights(sections, len(self.classes), self.config))
-        log_share = log_shares(sample, prior)
+        log_share = log_shares(share_sample(seen), prior)
         heads.set(log_shift=tuple(map(float, log_share - np.log(prior))))
         held = np.concatenate([log[s.test] for log, s in zip(logs, sections, strict=True)])
         codes = np.concatenate([s.codes[s.test] for s in sections])

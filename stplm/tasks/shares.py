@@ -5,13 +5,26 @@ By expectation maximisation (Saerens et al., 2002), as far as the cells are told
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
+Shares = Literal["fitted", "section"]
+"""Whose class shares a prediction takes for granted: those of the section learnt from, or those estimated anew from the
+cells that are called."""
+
+_CELLS = 20_000
+"""Shares are estimated from at most about this many cells."""
 _SMOOTHING = 0.05
 _TRUSTED, _DISTRUSTED = 0.88, 0.65
 _FEW, _MANY, _MANY_WEIGHT = 50.0, 300.0, 0.5
 """Labels a class up to which the estimated shares count in full, and from which they count by ``_MANY_WEIGHT``."""
+
+
+def share_sample(cells: NDArray[Any]) -> NDArray[Any]:
+    """Evenly spaced rows of (n, ...) ``cells``, enough to estimate shares from."""
+    return cells[:: -(-len(cells) // _CELLS) or 1]
 
 
 def log_prior(balanced: NDArray[np.float64]) -> NDArray[np.float64]:
