@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stplm.errors import LabelError
+from stplm.io.rings import area
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -55,12 +56,7 @@ class Region:
     @property
     def area_um2(self) -> float:
         """What it covers, µm², by the even-odd rule."""
-        import shapely
-
-        covered = shapely.Polygon()
-        for ring in self.rings:
-            covered = covered.symmetric_difference(shapely.make_valid(shapely.Polygon(ring)))
-        return float(covered.area)
+        return area(self.arrays())
 
     def to_json(self) -> dict[str, Any]:
         """As JSON can hold it."""

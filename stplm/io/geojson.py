@@ -18,6 +18,7 @@ from stplm import __version__, keys
 from stplm.errors import ExportError
 from stplm.io.groups import as_table, cell_groups, cell_ids
 from stplm.io.outlines import cell_outlines, pixel_size_of, pixels_a_micron, transformed
+from stplm.io.region_geojson import classification
 from stplm.io.staged import staged_file
 
 if TYPE_CHECKING:
@@ -169,14 +170,13 @@ def _features(
 
 def _row(feature: dict[str, Any], number: int) -> dict[str, Any]:
     properties = feature.get("properties") or {}
-    kind = properties.get("classification") or {}
     measurements = properties.get("measurements") or {}
     if isinstance(measurements, list):  # as QuPath wrote them before 0.4
         measurements = {entry["name"]: entry["value"] for entry in measurements}
-    colour = kind.get("color")
+    group, colour = classification(properties)
     return {
         "cell_id": str(properties.get("name") or feature.get("id") or number),
-        "group": str(kind.get("name", "")),
-        "color": "#" + "".join(f"{int(c):02X}" for c in colour) if isinstance(colour, list) else "",
+        "group": group,
+        "color": colour,
         **{str(name): float(value) for name, value in measurements.items()},
     }
