@@ -49,7 +49,13 @@ class Canvas:
         self._undo_all.append(self.drawing.close)
         session.selection_changed.connect(self._show_selected)
         self._undo_all.append(partial(session.selection_changed.disconnect, self._show_selected))
-        for signal in (session.embedded, session.labels_changed, session.predicted, session.colouring_changed):
+        for signal in (
+            session.embedded,
+            session.labels_changed,
+            session.predicted,
+            session.colouring_changed,
+            session.sources_changed,
+        ):
             signal.connect(self.recolour)
             self._undo_all.append(partial(signal.disconnect, self.recolour))
         self._undo_all.append(install_click(viewer, layers, self._on_click))
@@ -62,6 +68,7 @@ class Canvas:
         """Paint the cells as the session says."""
         if self.layers.overlay is not None:
             paint(self.layers.overlay, self._session)
+            self._session.painted.emit()
 
     def _show_selected(self) -> None:
         self.layers.show_selected(self._session.selected)

@@ -7,7 +7,7 @@ The session is changed by the GUI thread only. Tasks work on snapshots; their re
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -20,6 +20,11 @@ from stplm.errors import LabelError, SectionError, StplmError
 from stplm.palette import class_colours, is_tumour_name
 from stplm_napari.annotations import Annotations
 from stplm_napari.changes import CellClass, Change
+from stplm_napari.colouring_kinds import own_labels
+from stplm_napari.colourings import CELLS, CLASS, CLUSTER, Categories, Colouring, Sources
+from stplm_napari.colourings import CONFIDENCE as CONFIDENCE
+from stplm_napari.colourings import TUMOUR as TUMOUR
+from stplm_napari.colourings import UNKNOWN as UNKNOWN
 from stplm_napari.journal import Journal, journal_path
 from stplm_napari.results import Result
 from stplm_napari.steps import Step
@@ -29,12 +34,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import ArrayLike, NDArray
 
-CELLS, CLUSTER, CLASS = "cells", "cluster", "class"
-TUMOUR, CONFIDENCE, UNKNOWN = "tumour", "confidence", "unknown"
-"""What the tissue can be coloured by."""
-UNSURE_BELOW = 0.6
-"""Confidence under which a cell is drawn grey until the user moves the slider: 6 to 11 % of the cells of the demo
-section after two clicks in each of two to four classes."""
 START_CLASSES = ("Tumour", "Epithelial", "Stromal", "T cell", "B cell", "Macrophage", "Endothelial")
 """What the class list holds in a section that nobody has labelled."""
 
@@ -71,16 +70,6 @@ class Prediction:
     revision: Revision
 
 
-@dataclass(frozen=True)
-class Colouring:
-    """How the cells are coloured: by what, below which confidence grey, which classes hidden or faint."""
-
-    by: str = CELLS
-    unsure_below: float = UNSURE_BELOW
-    hidden: frozenset[str] = frozenset()
-    opacity: Mapping[str, float] = field(default_factory=dict)
-
-
 class Session:
     """The state of one viewer; :meth:`of` finds it."""
 
@@ -91,6 +80,10 @@ class Session:
     classes_changed = Signal()
     predicted = Signal()
     colouring_changed = Signal()
+    sources_changed = Signal()
+    """What the tissue can be coloured by has changed, or values that it may be coloured by."""
+    painted = Signal()
+    """The tissue has other colours; plots that show the same ones follow."""
     active_class_changed = Signal(str)
     regions_changed = Signal()
     selection_changed = Signal()
@@ -114,6 +107,8 @@ class Session:
         self.prediction: Prediction | None = None
         self.revision = Revision()
         self.colouring = Colouring()
+        self.sources = Sources(self)
+        """What the tissue can be coloured by, and the values."""
         self.active_class = ""
         self.steps: list[Step] = []
         self.regions_shown = True
@@ -197,13 +192,8 @@ class Session:
         return int(((obs[keys.CONFIDENCE] < self.colouring.unsure_below) & obs[keys.CLASS].notna()).sum())
 
     def possible_colourings(self) -> tuple[str, ...]:
-        """What the cells can be coloured by now."""
-        return (
-            *((CLASS, TUMOUR, CONFIDENCE) if self.is_predicted else ()),
-            *((UNKNOWN,) if self.is_predicted and keys.UNKNOWN in self.table.obs else ()),
-            *((CLUSTER,) if self._has_clusters() else ()),
-            *((CELLS,) if self.is_open else ()),
-        )
+        """Keys of what the cells can be coloured by now, genes apart."""
+        return tuple(source.key for source in self.sources.offered())
 
     @property
     def outdated(self) -> str:
@@ -236,6 +226,7 @@ class Session:
         self.annotations.save_failed.connect(self._on_save_failed)
         self.classifier, self.embedding, self.prediction = None, None, None
         self.revision = Revision(section=self.revision.section + 1)
+        self.sources.clear()
         self.colouring = Colouring(by=CLASS if self.is_predicted else CLUSTER if self._has_clusters() else CELLS)
         self.active_class = self.annotations.classes[0].name if self.annotations.classes else ""
         self.selected = np.zeros(0, np.int64)
@@ -271,17 +262,17 @@ class Session:
     def shown(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Those of the rows that the user can see: cells of a class whose eye is closed are left out.
 
-        Lasso, polygon, brush and "all cells of" act on these. Classes are hidden only while the tissue is coloured by
-        class; a cell that the user labelled counts as of that class.
+        Lasso, polygon, brush and "all cells of" act on these. What is hidden is so only while the tissue is coloured by
+        it; a cell that the user labelled counts as of that class.
         """
-        hidden = self.colouring.hidden
-        if not hidden or self.colouring.by != CLASS or not self.is_predicted:
+        hidden = self.colouring.hidden_now
+        shown = self.sources.of(self.colouring.by) if hidden else None
+        if not isinstance(shown, Categories):
             return rows
-        predicted = self.table.obs[keys.CLASS].cat
-        # One entry more: cells without a class have code -1, the last one.
-        visible = np.array([*(str(n) not in hidden for n in predicted.categories), True])[predicted.codes.to_numpy()]
-        labels = self.annotations.labels
-        visible[labels.rows] = [name not in hidden for name in labels.names()]
+        # One entry more: cells without a category have code -1, the last one.
+        visible = np.array([*(name not in hidden for name in shown.names), True])[shown.codes]
+        if shown.under_labels:
+            visible[own_labels(self)[0]] = True
         return rows[visible[rows]]
 
     def rows_where(self, column: str, value: str) -> NDArray[np.int64]:
@@ -330,6 +321,7 @@ class Session:
         if made_from.section != self.revision.section:
             return False
         result.put_into(self.table)
+        self.sources.renew()
         self.embedding = embedding
         self.revision = replace(self.revision, embedding=self.revision.embedding + 1)
         self.record(step)
@@ -351,15 +343,16 @@ class Session:
         # Not every kind of classifier has this score; one prediction's must not stay beside another's classes.
         self.table.obs.drop(columns=keys.UNKNOWN, errors="ignore", inplace=True)
         result.put_into(self.table)
+        self.sources.renew()
         self.classifier, self.prediction = classifier, prediction
         self.record(step)
         self.predicted.emit()
-        if first or self.colouring.by in (CELLS, CLUSTER) or self.colouring.by not in self.possible_colourings():
+        if first or self.colouring.by in (CELLS, CLUSTER) or self.sources.find(self.colouring.by) is None:
             self.colour(by=CLASS)
         return True
 
     def colour(self, **what: Any) -> None:
-        """Change any of ``by``, ``unsure_below``, ``hidden``, ``opacity`` of the colouring."""
+        """Change any field of the :class:`Colouring`."""
         new = replace(self.colouring, **what)
         if new != self.colouring:
             self.colouring = new

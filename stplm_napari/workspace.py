@@ -29,6 +29,7 @@ from stplm_napari.results import Result, section_snapshot, snapshot
 from stplm_napari.session import Embedding, Prediction, Session
 from stplm_napari.steps import Step
 from stplm_napari.tools import CLEAR, LABEL, REGION, SELECT, SELECT_MORE, Shape
+from stplm_napari.viewing import Viewing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,6 +53,7 @@ class Workspace(QObject):
         self.session = Session.of(viewer)
         self.jobs = Jobs(self, activity=hasattr(viewer, "window"))
         self.worker = WorkerProcess()
+        self.viewing = Viewing(self.session, self.jobs)
         self.canvas: Canvas | None = None
         self.opening, self.drawing = Slot(), Slot()
         self.embedding, self.classifying, self.exporting = Slot(), Slot(), Slot()
@@ -136,7 +138,7 @@ class Workspace(QObject):
 
         layers = make_layers(section, prepared)
         self.session.open(section, table, path=path)
-        for slot in (self.drawing, self.embedding, self.classifying, self.exporting, self.picking):
+        for slot in (self.drawing, self.embedding, self.classifying, self.exporting, self.picking, self.viewing.making):
             slot.clear()
         self._to_pick.clear()
         self._base, self._again, self.written = {"source": tasks.FROM_LABELS}, False, None

@@ -1,28 +1,23 @@
-"""What the tissue is coloured by, and below which confidence it turns grey."""
+"""What the tissue is coloured by: a list and a search for genes, the colour scale with its range, the unsure slider."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QSlider, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QCompleter, QHBoxLayout, QLineEdit, QSlider, QVBoxLayout, QWidget
 
-from stplm_napari import session as by
-from stplm_napari.paint import UNKNOWN_MAP
+from stplm_napari import colourings as by
+from stplm_napari.colouring_kinds import genes
+from stplm_napari.colourings import Numbers
+from stplm_napari.widgets.range import RangeBar
 from stplm_napari.widgets.scale import ColourScale
 from stplm_napari.widgets.style import text
 
 if TYPE_CHECKING:
     from stplm_napari.widgets.common import Dock
 
-_CHOICES = (
-    (by.CLASS, "Class"),
-    (by.TUMOUR, "Tumour probability"),
-    (by.CONFIDENCE, "Confidence"),
-    (by.UNKNOWN, "Unknown (unlike your labels)"),
-    (by.CLUSTER, "Embedding cluster"),
-    (by.CELLS, "Outlines only"),
-)
+_GENE = f"{by.GENE}:"
 
 
 class ColouringBar(QWidget):
@@ -30,17 +25,26 @@ class ColouringBar(QWidget):
 
     def __init__(self, dock: Dock) -> None:
         super().__init__()
-        self._session = dock.session
+        self._session, self._viewing = dock.session, dock.workspace.viewing
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(7)
         self.by = QComboBox()
         self.by.setToolTip("What the colours on the tissue mean")
-        self.by.activated.connect(lambda: self._session.colour(by=self.by.currentData()))
+        self.by.setMaxVisibleItems(24)
+        self.by.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.by.setMinimumContentsLength(12)
+        self.by.activated.connect(self._choose)
+        self.gene = QLineEdit()
+        self.gene.setPlaceholderText("Gene symbol, e.g. ERBB2")
+        self.gene.setToolTip("Type a part of a symbol and choose; the tissue shows the gene's counts in each cell")
+        self.gene.setClearButtonEnabled(True)
+        self.gene.returnPressed.connect(self._choose_gene)
         row = QHBoxLayout()
         row.addWidget(text("Colour by", "name", wrap=False))
         row.addWidget(self.by, 1)
         layout.addLayout(row)
+        layout.addWidget(self.gene)
         self.words = text(wrap=False)
         self.words.setMinimumWidth(self.words.fontMetrics().horizontalAdvance("unsure below 0.00") + 16)
         self.slider = QSlider(Qt.Orientation.Horizontal)
@@ -58,33 +62,94 @@ class ColouringBar(QWidget):
         layout.addWidget(self.unsure)
         self.scale = ColourScale()
         layout.addWidget(self.scale)
+        self.range = RangeBar(self._session)
+        layout.addWidget(self.range)
+        self.about = text(kind="hint")
+        layout.addWidget(self.about)
+        self._asks_for_gene = False
         session = self._session
-        for signal in (session.section_opened, session.embedded, session.predicted, session.colouring_changed):
+        for signal in (session.section_opened, session.embedded, session.predicted, session.sources_changed):
             dock.listen(signal, self.refresh)
+        for signal in (session.colouring_changed, self._viewing.wish_changed):
+            dock.listen(signal, self.refresh)
+        dock.listen(session.section_opened, self._list_genes)
+        self._list_genes()
         self.refresh()
 
     def refresh(self) -> None:
         """Make what is shown equal to the state."""
         session, how = self._session, self._session.colouring
-        possible = session.possible_colourings()
-        self.setVisible(len(possible) > 1 and session.has_positions)
-        shown = [words for value, words in _CHOICES if value in possible]
-        if [self.by.itemText(i) for i in range(self.by.count())] != shown:
-            self.by.clear()
-            for value, words in _CHOICES:
-                if value in possible:
-                    self.by.addItem(words, value)
-        self.by.setCurrentIndex(self.by.findData(how.by))
+        self.setVisible(session.is_open and session.has_positions)
+        if not session.is_open:
+            return
+        self._list_sources()
+        key = self._viewing.wish or how.by
+        is_gene = key.startswith(_GENE)
+        self._asks_for_gene &= is_gene or self.by.currentData() == _GENE
+        self.by.setCurrentIndex(self.by.findData(_GENE if is_gene or self._asks_for_gene else key))
+        self.gene.setVisible(is_gene or self._asks_for_gene)
+        if is_gene and not self.gene.hasFocus():
+            self.gene.setText(key.removeprefix(_GENE))
         self.unsure.setVisible(how.by == by.CLASS)
         self.words.setText(f"unsure below {how.unsure_below:.2f}")
         self.slider.blockSignals(True)
         self.slider.setValue(round(how.unsure_below * 100))
         self.slider.blockSignals(False)
         self.n_unsure.setText(f"{session.n_unsure():,} cells" if how.by == by.CLASS else "")
-        self.scale.setVisible(how.by in (by.TUMOUR, by.CONFIDENCE, by.UNKNOWN))
-        if how.by == by.TUMOUR:
-            self.scale.show_map("tumour", "not tumour", "tumour")
-        elif how.by == by.CONFIDENCE:
-            self.scale.show_map("viridis", "unsure", "sure")
-        elif how.by == by.UNKNOWN:
-            self.scale.show_map(UNKNOWN_MAP, "like a label", "unlike all")
+        shown = session.sources.of(how.by)
+        is_number = isinstance(shown, Numbers)
+        self.scale.setVisible(is_number)
+        self.range.setVisible(is_number)
+        if isinstance(shown, Numbers):
+            lo, hi = session.sources.range_of(how.by, shown)
+            high = shown.high or shown.unit
+            self.scale.show_map(shown.cmap, shown.low, high, lo=lo, hi=hi, log=how.by in how.logs)
+            self.range.refresh(shown)
+        self.about.setText(shown.words if shown is not None else "")
+        self.about.setVisible(bool(self.about.text()))
+
+    # --- inside ---
+
+    def _list_sources(self) -> None:
+        offered = self._session.sources.offered()
+        wanted = [(s.words, s.key) for s in offered]
+        wanted.insert(sum(s.group in ("Model", "Cells") for s in offered), ("Gene…", _GENE))
+        have = [(self.by.itemText(i), self.by.itemData(i)) for i in range(self.by.count())]
+        if [pair for pair in have if pair[1] is not None] == wanted:
+            return
+        groups = {s.key: s.group for s in offered} | {_GENE: "Genes"}
+        self.by.clear()
+        for i, (words, key) in enumerate(wanted):
+            if i and groups[key] != groups[wanted[i - 1][1]]:
+                self.by.insertSeparator(self.by.count())
+            self.by.addItem(words, key)
+
+    def _list_genes(self) -> None:
+        completer = QCompleter(sorted(genes(self._session)), self)
+        completer.setCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
+        completer.setFilterMode(Qt.MatchFlag.MatchContains)
+        completer.activated.connect(self._viewing_gene)
+        self.gene.setCompleter(completer)
+        self.gene.clear()
+        self._asks_for_gene = False
+
+    def _choose(self) -> None:
+        key = self.by.currentData()
+        self._asks_for_gene = key == _GENE
+        if not self._asks_for_gene:
+            self._viewing.colour_by(key)
+        elif not self._session.colouring.by.startswith(_GENE):
+            self.refresh()
+            self.gene.setFocus()
+
+    def _choose_gene(self) -> None:
+        """What was typed: a symbol in any case."""
+        typed = self.gene.text().strip()
+        found = {name.upper(): name for name in genes(self._session)}
+        if typed:
+            self._viewing_gene(found.get(typed.upper(), typed))
+
+    def _viewing_gene(self, symbol: str) -> None:
+        self.gene.setText(symbol)
+        self.gene.clearFocus()
+        self._viewing.colour_by(_GENE + symbol)

@@ -1,9 +1,10 @@
-"""A colour scale from 0 to 1 with words at its ends."""
+"""A colour scale with the values, and a word, at its ends."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from qtpy.QtCore import QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QFont, QLinearGradient, QPainter
 from qtpy.QtWidgets import QSizePolicy, QWidget
@@ -14,12 +15,16 @@ class ColourScale(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._map, self._low, self._high = "", "", ""
+        self._map, self._low, self._high, self._middle = "", "", "", ""
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
-    def show_map(self, cmap: str, low: str, high: str) -> None:
-        """Show a colour map of the overlay and what its ends mean."""
-        self._map, self._low, self._high = cmap, low, high
+    def show_map(
+        self, cmap: str, low: str = "", high: str = "", *, lo: float = 0, hi: float = 1, log: bool = False
+    ) -> None:
+        """Show a colour map of the overlay, the values at its ends and middle, and what the ends mean."""
+        middle = np.expm1((np.log1p(lo) + np.log1p(hi)) / 2) if log and lo >= 0 else (lo + hi) / 2
+        self._map, self._middle = cmap, number_words(float(middle))
+        self._low, self._high = f"{number_words(lo)}  {low}".strip(), f"{high}  {number_words(hi)}".strip()
         self.update()
 
     def sizeHint(self) -> QSize:
@@ -47,7 +52,12 @@ class ColourScale(QWidget):
         painter.setFont(small)
         painter.setPen(self.palette().windowText().color())
         under = QRectF(0, 15, self.width(), 15)
-        painter.drawText(under, Qt.AlignmentFlag.AlignLeft, f"0  {self._low}")
-        painter.drawText(under, Qt.AlignmentFlag.AlignRight, f"{self._high}  1")
-        painter.drawText(under, Qt.AlignmentFlag.AlignHCenter, "0.5")
+        painter.drawText(under, Qt.AlignmentFlag.AlignLeft, self._low)
+        painter.drawText(under, Qt.AlignmentFlag.AlignRight, self._high)
+        painter.drawText(under, Qt.AlignmentFlag.AlignHCenter, self._middle)
         painter.end()
+
+
+def number_words(value: float) -> str:
+    """A number in few digits: 0.6, 12.3, 1,234."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -73,9 +73,14 @@ def test_the_score_survives_the_way_from_the_worker(tmp_path: Path, session: Ses
 
 @pytest.mark.gui
 def test_the_choice_is_there_when_the_score_is(session: Session, qtbot: Any) -> None:
+    from stplm_napari.jobs import Jobs
+    from stplm_napari.viewing import Viewing
     from stplm_napari.widgets.colouring import ColouringBar
 
-    dock = SimpleNamespace(session=session, listen=lambda signal, slot: signal.connect(slot))
+    workspace = SimpleNamespace(viewing=Viewing(session, Jobs()))
+    dock = SimpleNamespace(
+        session=session, workspace=workspace, listen=lambda signal, slot: signal.connect(lambda *_: slot())
+    )
     bar = ColouringBar(dock)  # type: ignore[arg-type]
     qtbot.addWidget(bar)
     _predict(session, None)
