@@ -1,4 +1,4 @@
-"""One lock around parallel numba kernels.
+"""How kernels share the cores: one lock around numba's own threads, and row blocks in threads of ours.
 
 numba's fallback thread pool ("workqueue", used where neither TBB nor OpenMP is found) ends the process when two threads
 start parallel kernels at once, and the plugin runs jobs in threads. Each kernel uses all cores anyway.
@@ -6,6 +6,25 @@ start parallel kernels at once, and the plugin runs jobs in threads. Each kernel
 
 from __future__ import annotations
 
+import os
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 ONE_AT_A_TIME = threading.RLock()
+_BLOCK = 32_768
+
+
+def in_blocks(do: Callable[[int, int], None], n: int, block: int = _BLOCK) -> None:
+    """Call ``do(start, stop)`` for blocks of ``n`` rows, on all cores.
+
+    For kernels that run without the interpreter's lock (numba's ``nogil``, most of numpy) and write rows of their own.
+    Unlike numba's parallel loops they get on with those of napari, and leave the window its turn.
+    """
+    starts = range(0, n, block)
+    if len(starts) <= 1:
+        do(0, n)
+        return
+    with ThreadPoolExecutor(min(len(starts), os.cpu_count() or 1), "stplm rows") as threads:
+        for _ in threads.map(lambda start: do(start, min(start + block, n)), starts):
+            pass

@@ -7,7 +7,9 @@ Poisson. Everything follows from the seed; label and DAPI images are drawn tile 
 
 from __future__ import annotations
 
+import os
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +39,7 @@ CONTROL_RATE = 0.002
 """Mean counts of one negative control probe in one cell, about that of real sections."""
 AMBIENT = 0.02
 """Share of a cell's counts that comes from the section's mean profile: transcripts spill over."""
-_BLOCK = 4_000_000
+_BLOCK = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -199,13 +201,18 @@ def _draw_counts(
 
     genes = panel.rates.shape[1]
     rows = max(1, _BLOCK // (genes + controls))
-    blocks = []
-    for start in range(0, len(kind), rows):
+    starts = range(0, len(kind), rows)
+
+    def draw(start: int, own: np.random.Generator) -> csr_matrix:
         part = slice(start, start + rows)
-        rate = panel.rates[kind[part]] * size[part, None]
-        rate *= rng.standard_gamma(1 / DISPERSION, rate.shape) * DISPERSION
-        noise = np.full((len(rate), controls), CONTROL_RATE)
-        blocks.append(csr_matrix(rng.poisson(np.hstack([rate, noise])).astype(np.int32)))
+        rate = np.full((len(kind[part]), genes + controls), CONTROL_RATE)
+        rate[:, :genes] = panel.rates[kind[part]] * (size[part, None] * DISPERSION)
+        rate[:, :genes] *= own.standard_gamma(1 / DISPERSION, (len(rate), genes))
+        return csr_matrix(own.poisson(rate).astype(np.int32))
+
+    # Each block has random numbers of its own, so that threads may draw them in any order.
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        blocks = list(threads.map(draw, starts, rng.spawn(len(starts))))
     return csr_matrix(vstack(blocks))
 
 

@@ -10,6 +10,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from stplm.io.bundle_zarr import each_window
+
 STEP = 9.5
 """µm between neighbouring places for a cell, in densely packed tissue."""
 REACH = 7.5
@@ -116,18 +118,16 @@ class Tissue:
         cells = self.raster(pixel_size)
         image = np.memmap(scratch, dtype=np.uint16, mode="w+", shape=(1, *cells.shape))
         bright = np.random.default_rng([seed, 1]).lognormal(0.0, 0.35, len(self.xy)) * _BRIGHTNESS
-        bright = np.concatenate([[0.0], bright]).astype(np.float32)
-        radius = np.concatenate([[0.0], self.nucleus_radius]).astype(np.float32)
-        for top in range(0, cells.shape[0], TILE):
-            for left in range(0, cells.shape[1], TILE):
-                window = (slice(top, top + TILE), slice(left, left + TILE))
-                labels, distance = cells.with_distance(window)
-                rng = np.random.default_rng([seed, 2, top, left])
-                level = _BACKGROUND + _NOISE * rng.standard_normal(labels.shape, dtype=np.float32)
-                # A nucleus fades out over about a micrometre; row 0 of both tables is the background.
-                edge = np.clip((distance - radius[labels]) / _BLUR, -30, 30)
-                level += bright[labels] / (1 + np.exp(edge))
-                image[0][window] = np.clip(level, 0, 65_535).astype(np.uint16)
+        radius = self.nucleus_radius
+
+        def draw(window: tuple[slice, slice]) -> None:
+            labels, distance = cells.with_distance(window)
+            rng = np.random.default_rng([seed, 2, window[0].start, window[1].start])
+            level = np.float32(_BACKGROUND) + np.float32(_NOISE) * rng.standard_normal(labels.shape, dtype=np.float32)
+            _add_nuclei(level, labels, distance, radius, bright)
+            image[0][window] = np.clip(level, 0, 65_535).astype(np.uint16)
+
+        each_window(draw, cells.shape, TILE)
         return image
 
 
@@ -143,8 +143,7 @@ class TissueRaster:
         if not self._nuclei:
             return self._cells(*self._window(key))
         labels, distance = self.with_distance(key)
-        radius = np.concatenate([[0.0], self._tissue.nucleus_radius]).astype(np.float32)
-        labels[distance > radius[labels]] = 0
+        _cut_to_nuclei(labels, distance, self._tissue.nucleus_radius)
         return labels
 
     def with_distance(self, key: tuple[slice, slice]) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32]]:
@@ -178,7 +177,36 @@ class TissueRaster:
         )
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
+def _cut_to_nuclei(
+    labels: npt.NDArray[np.uint32], distance: npt.NDArray[np.float32], radius: npt.NDArray[np.float64]
+) -> None:
+    """Make background of what is further from its cell's centre than the nucleus reaches."""
+    for row in range(labels.shape[0]):
+        for column in range(labels.shape[1]):
+            value = labels[row, column]
+            if value and distance[row, column] > np.float32(radius[value - 1]):
+                labels[row, column] = 0
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_nuclei(
+    level: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.uint32],
+    distance: npt.NDArray[np.float32],
+    radius: npt.NDArray[np.float64],
+    bright: npt.NDArray[np.float64],
+) -> None:
+    """Brighten ``level`` where there is a nucleus, which fades out over about a micrometre."""
+    for row in range(labels.shape[0]):
+        for column in range(labels.shape[1]):
+            value = labels[row, column]
+            if value:
+                edge = (distance[row, column] - radius[value - 1]) / _BLUR
+                level[row, column] += bright[value - 1] / (1 + np.exp(min(max(edge, -30.0), 30.0)))
+
+
+@numba.njit(cache=True, nogil=True)
 def _fill_distance(
     distance: npt.NDArray[np.float32],
     labels: npt.NDArray[np.uint32],

@@ -19,9 +19,9 @@ from stplm.io.bundle_image import write_morphology
 from stplm.io.bundle_outlines import Outlines, trace_outlines
 from stplm.io.bundle_tables import (
     cells_frame,
-    outline_frame,
     transcripts_frame,
     write_matrix,
+    write_outlines,
     write_parquet,
 )
 from stplm.io.bundle_zarr import Raster, write_cells_zarr
@@ -147,10 +147,9 @@ def write_bundle(
         )
         names = cells["cell_id"].to_numpy(dtype=str)
         if cell_outlines is not None:
-            rows = np.arange(len(names))
-            write_parquet(outline_frame(cell_outlines, names, rows), staging / "cell_boundaries.parquet")
+            write_outlines(staging / "cell_boundaries.parquet", cell_outlines, names, np.arange(len(names)))
         if nucleus_outlines is not None:
-            write_parquet(outline_frame(nucleus_outlines, names, owners), staging / "nucleus_boundaries.parquet")
+            write_outlines(staging / "nucleus_boundaries.parquet", nucleus_outlines, names, owners)
         if transcripts is not None:
             write_parquet(transcripts_frame(transcripts, features), staging / "transcripts.parquet")
         if image is not None:

@@ -25,6 +25,8 @@ COUNT_COLUMNS = {
     "unassigned_codeword_counts": "Unassigned Codeword",
     "deprecated_codeword_counts": "Deprecated Codeword",
 }
+_PARQUET = {"compression": "zstd", "compression_level": 3}
+_RINGS = 50_000
 _MEASURED = ("cell_id", "x_centroid", "y_centroid", "cell_area", "nucleus_area", "nucleus_count", "z_level")
 
 
@@ -58,7 +60,7 @@ def write_parquet(frame: pd.DataFrame, path: Path) -> None:
     import pyarrow.parquet as pq
 
     table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
-    pq.write_table(table, path, compression="zstd", compression_level=9, row_group_size=1 << 20)
+    pq.write_table(table, path, row_group_size=1 << 20, **_PARQUET)
 
 
 def cells_frame(
@@ -124,19 +126,25 @@ def cells_frame(
     return frame, np.column_stack([np.asarray(v, dtype=np.float64) for v in columns.values()])
 
 
-def outline_frame(outlines: Outlines, cell_ids: npt.NDArray[np.str_], owners: npt.NDArray[np.int64]) -> pd.DataFrame:
-    """``cell_boundaries.parquet`` or ``nucleus_boundaries.parquet``: one row a vertex, rings one after another."""
-    import pandas as pd
+def write_outlines(
+    path: Path, outlines: Outlines, cell_ids: npt.NDArray[np.str_], owners: npt.NDArray[np.int64]
+) -> None:
+    """``cell_boundaries.parquet`` or ``nucleus_boundaries.parquet``: one row a vertex, rings one after another.
 
-    label = np.repeat(outlines.labels, np.diff(outlines.offsets))
-    return pd.DataFrame(
-        {
-            "cell_id": cell_ids[owners[label - 1]],
-            "vertex_x": outlines.xy[:, 0],
-            "vertex_y": outlines.xy[:, 1],
-            "label_id": label.astype(np.int32),
-        }
-    )
+    A row group holds 50,000 rings: ids as text of all vertices of a million cells would take gigabytes.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = {"cell_id": pa.string(), "vertex_x": pa.float32(), "vertex_y": pa.float32(), "label_id": pa.int32()}
+    with pq.ParquetWriter(path, pa.schema(kinds), **_PARQUET) as writer:
+        for start in range(0, len(outlines.labels), _RINGS):
+            offsets = outlines.offsets[start : start + _RINGS + 1]
+            labels, xy = outlines.labels[start : start + _RINGS], outlines.xy[offsets[0] : offsets[-1]]
+            ring = np.repeat(np.arange(len(labels)), np.diff(offsets))
+            names = pa.array(cell_ids[owners[labels - 1]]).take(pa.array(ring))
+            columns = [names, xy[:, 0], xy[:, 1], labels[ring].astype(np.int32)]
+            writer.write_table(pa.table(dict(zip(kinds, columns, strict=True))))
 
 
 def transcripts_frame(transcripts: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:

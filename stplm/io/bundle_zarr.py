@@ -6,8 +6,11 @@ it. The zip carries no clock times: the same cells give the same bytes.
 
 from __future__ import annotations
 
+import os
 import shutil
 import zipfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -108,19 +111,32 @@ def _empty(
     from numcodecs import Blosc
 
     squeezed = tuple(max(1, min(c, s)) for c, s in zip(chunks, shape, strict=True))
-    compressor = Blosc(cname="zstd", clevel=5, shuffle=Blosc.SHUFFLE)
+    compressor = Blosc(cname="zstd", clevel=3, shuffle=Blosc.SHUFFLE)
     return group.create_array(name, shape=shape, chunks=squeezed, dtype=dtype, compressors=compressor, fill_value=0)
 
 
 def _mask(group: zarr.Group, name: str, labels: Raster | None, shape: tuple[int, ...]) -> None:
-    """Copy a label image chunk by chunk, so that one larger than memory passes through."""
+    """Copy a label image chunk by chunk, on all cores, so that one larger than memory passes through."""
     array = _empty(group, name, shape, (MASK_CHUNK, MASK_CHUNK), np.uint32)
     if labels is None:
         return
-    for top in range(0, shape[0], MASK_CHUNK):
-        for left in range(0, shape[1], MASK_CHUNK):
-            window = (slice(top, min(top + MASK_CHUNK, shape[0])), slice(left, min(left + MASK_CHUNK, shape[1])))
-            array[window] = np.asarray(labels[window], dtype=np.uint32)
+
+    def copy(window: tuple[slice, slice]) -> None:
+        array[window] = np.asarray(labels[window], dtype=np.uint32)
+
+    each_window(copy, shape, MASK_CHUNK)
+
+
+def each_window(do: Callable[[tuple[slice, slice]], None], shape: tuple[int, ...], size: int) -> None:
+    """Call ``do`` for every window of ``size`` x ``size`` pixels (less at the border) of an image, in threads."""
+    windows = [
+        (slice(top, min(top + size, shape[0])), slice(left, min(left + size, shape[1])))
+        for top in range(0, shape[0], size)
+        for left in range(0, shape[1], size)
+    ]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        for _ in threads.map(do, windows):
+            pass
 
 
 def _polygons(sets: zarr.Group, name: str, outlines: Outlines | None, cell_index: npt.NDArray[np.integer]) -> None:

@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stplm.errors import LabelError, ModelError
-from stplm.evidence import evidence
+from stplm.evidence import FADE_COUNTS, evidence
 from stplm.io.staged import restore_interrupted, staged_folder
+from stplm.kernels import in_blocks
 from stplm.scheme import Scheme, check_scheme
+from stplm.tasks.classifier_scores import linear_scores, score_outcomes
 from stplm.tasks.features import Features
-from stplm.tasks.outcome import Floats, outcomes, share_odds, softmax
-from stplm.tasks.shares import log_prior, share_sample
+from stplm.tasks.outcome import share_odds, softmax
+from stplm.tasks.shares import log_prior
 from stplm.tasks.tumour_head import TumourHead
 from stplm.tasks.unknown import UnknownScore
 from stplm.tokens.vocabulary import gene_places
@@ -100,43 +102,59 @@ class Classifier:
 
     def balanced_proba(self, features: Features) -> NDArray[np.float64]:
         """Posteriors (n, n_classes) as if all classes were equally common."""
-        return softmax(self.faded(self._logits(features), features.depth))
+        scores = self._scores(features)[:, : len(self.classes)].astype(np.float64)
+        return softmax(self.faded(scores, features.depth))
 
     def section_shares(self, features: Features) -> NDArray[np.float64]:
         """Log of the classes' shares (n_classes,) in a section, estimated from its cells without their labels."""
-        sample = share_sample(np.flatnonzero(features.depth > 0))
-        return log_prior(self.balanced_proba(features.take(sample)))
+        return log_prior(self.balanced_proba(features.sample))
 
-    def proba(self, features: Features) -> NDArray[np.float64]:
+    def proba(self, features: Features) -> NDArray[np.float32]:
         """Calibrated posteriors (n, n_classes) with the section's class shares."""
         return self.outputs(features)[0]
 
-    def outputs(self, features: Features) -> tuple[Floats, Floats]:
-        """Calibrated posteriors (n, n_classes) and tumour probabilities (n,), their sum over the tumour classes."""
-        # A cell without counts keeps the shares themselves, whatever the weight and the temperature.
-        empty = features.depth <= 0
-        weight = np.where(empty, 1.0, self.prior_weight)
-        logits = self.faded(self._logits(features), features.depth) + weight[:, None] * self.log_prior
-        odds, tumour_temperature = None, self.tumour_temperature
-        if self.tumour_head is not None:
-            odds = self.tumour_head.odds(features.dense(), features.level, self._place(features))
-            odds = self.faded(odds[:, None], features.depth)[:, 0] + weight * share_odds(self.log_prior, self.is_tumour)
-            tumour_temperature = self.tumour_head.temperature
-        return outcomes(
-            logits,
+    def outputs(self, features: Features) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Calibrated posteriors (n, n_classes) and tumour probabilities (n,), their sum over the tumour classes.
+
+        A cell without counts gets the shares themselves, whatever the weight and the temperature.
+        """
+        head = self.tumour_head
+        return score_outcomes(
+            self._scores(features),
+            features.depth,
             self.is_tumour,
-            tumour_logit=odds,
-            temperature=np.where(empty, 1.0, self.temperature),
-            tumour_temperature=np.where(empty, 1.0, tumour_temperature),
+            fade_counts=FADE_COUNTS,
+            log_prior=self.log_prior,
+            prior_weight=self.prior_weight,
+            temperature=self.temperature,
+            tumour_temperature=self.tumour_temperature if head is None else head.temperature,
+            share_odds=share_odds(self.log_prior, self.is_tumour),
             scheme=self.scheme,
         )
+
+    def unknown_scores(self, features: Features) -> NDArray[np.float32] | None:
+        """(n,) how unlike every labelled class each cell is; None where the classifier has no such score."""
+        from threadpoolctl import threadpool_limits
+
+        score = self.unknown
+        if score is None:
+            return None
+        scores = np.empty(len(features), dtype=np.float32)
+
+        def measure(start: int, stop: int) -> None:
+            scores[start:stop] = score.score(features.dense(slice(start, stop)), features.depth[start:stop])
+
+        with threadpool_limits(1):
+            in_blocks(measure, len(scores), 4096)
+        return scores
 
     @property
     def is_tumour(self) -> NDArray[np.bool_]:
         """(n_classes,) which classes are tumour."""
         return np.isin(self.classes, self.tumour_classes)
 
-    def _logits(self, features: Features) -> NDArray[np.float64]:
+    def _scores(self, features: Features) -> NDArray[np.float32]:
+        """(n, n_classes) logits at equal shares, before fading; one column more where there is a binary head."""
         if features.dense_width != self.dense.shape[1]:
             raise ModelError(
                 "The classifier does not fit these cells.",
@@ -144,10 +162,13 @@ class Classifier:
                 expected=str(self.dense.shape[1]),
                 mend="Embed with the model it was fitted on, or fit it again on this section.",
             )
-        found = self._place(features)
-        level = self.level if found is None else np.where(found >= 0, self.level[:, found], 0.0)
-        logits: NDArray[np.float64] = features.dense() @ self.dense.T + np.asarray(features.level @ level.T) + self.bias
-        return logits
+        dense, level, bias = self.dense, self.level, self.bias
+        if (head := self.tumour_head) is not None:
+            dense, level = np.vstack([dense, head.dense]), np.vstack([level, head.level])
+            bias = np.append(bias, head.bias)
+        if (found := self._place(features)) is not None:
+            level = np.where(found >= 0, level[:, found], 0.0)
+        return linear_scores(features.own, features.fit, features.level, dense, level, bias)
 
     def _place(self, features: Features) -> NDArray[np.int64] | None:
         """Where each gene of the cells is among the classifier's, -1 where it is not; None where all are the same."""

@@ -23,18 +23,17 @@ from numpy.typing import NDArray
 from stplm import keys
 from stplm.errors import ModelError
 from stplm.evidence import evidence
-from stplm.io.cell_table import counts_matrix
 from stplm.io.groups import as_table
 from stplm.scheme import Scheme, check_scheme
 from stplm.tasks.classifier import Classifier
-from stplm.tasks.features import Features, cell_features, column_scale
-from stplm.tasks.labels import check_two_classes, choose_tumour_classes, label_names
+from stplm.tasks.features import Features, cell_features
+from stplm.tasks.labels import check_two_classes, choose_tumour_classes, labelled_cells
 from stplm.tasks.linear import fit_logistic
 from stplm.tasks.outcome import class_temperature, share_odds, tumour_odds, tumour_temperature
 from stplm.tasks.prediction import write_prediction
 from stplm.tasks.shares import Shares, prior_weight
 from stplm.tasks.tumour_head import fit_tumour_head
-from stplm.tasks.unknown import fit_unknown
+from stplm.tasks.unknown import unknown_score
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,6 +61,7 @@ def fit_classifier(
     seeded: bool = False,
     scheme: Scheme = "joint",
     seed: int = 0,
+    features: Features | None = None,
 ) -> Classifier:
     """Learn classes from a few labelled cells.
 
@@ -84,6 +84,9 @@ def fit_classifier(
         where there are labels of all classes (measured; see docs/benchmarks.md).
     seed
         Of the folds that calibration holds out.
+    features
+        Those of ``table`` from a :class:`stplm.tasks.features.FeatureCache`, where it is fitted again and again; the
+        result is the same. By default they are made here.
 
     Returns
     -------
@@ -94,19 +97,19 @@ def fit_classifier(
     LabelError
         No label, one class only, a label for a cell that is not in the section, an unknown tumour class.
     ModelError
-        When the table is not embedded.
+        When the table is not embedded, or the features are of another one.
     """
     scheme = check_scheme(scheme)
     table = as_table(table)
-    names = label_names(table, labels)
-    labelled = np.flatnonzero([n is not None for n in names])
-    found, codes = np.unique(np.array([names[i] for i in labelled], dtype=str), return_inverse=True)
+    labelled, names = labelled_cells(table, labels)
+    found, codes = np.unique(names, return_inverse=True)
     classes = found.tolist()
     check_two_classes(classes, len(labelled))
     tumour = choose_tumour_classes(classes, tumour_classes)
-    features = cell_features(table)
-    mean, scale = column_scale(features)
-    design = _design(features.take(labelled), mean, scale)
+    features = _features_of(table, features)
+    mean, scale = features.scale
+    known = features.take(labelled)
+    design = _design(known, mean, scale)
     counts = np.bincount(codes, minlength=len(classes))
     typical = float(np.exp(np.log(counts).mean()))
     sharpness = float(1.0 + _SHARPEN / np.sqrt(typical))
@@ -130,7 +133,7 @@ def fit_classifier(
     )
     classifier.log_prior = classifier.section_shares(features)
     classifier.prior_weight = prior_weight(typical)
-    depth = features.depth[labelled]
+    depth = known.depth
     classifier.scheme = scheme
     if scheme == "hierarchical":
         classifier.tumour_head = fit_tumour_head(
@@ -150,32 +153,42 @@ def fit_classifier(
         classifier.temperature = _SEEDED_TEMPERATURE
     else:
         classifier.temperature = _temperature(design, codes, sharpness, classifier, depth, seed)
-    classifier.unknown = fit_unknown(
-        features.dense(),
-        counts_matrix(table),
-        labelled,
-        codes,
-        middle=mean,
-        scale=scale,
-        class_shares=np.exp(classifier.log_prior),
-        seed=seed,
+    classifier.unknown = unknown_score(
+        features.kinds(seed), known.dense(), known.counts, codes, class_shares=np.exp(classifier.log_prior), seed=seed
     )
     return classifier
 
 
 def predict(
-    table: AnnData | SpatialData, classifier: Classifier | Model | str | Path, *, shares: Shares = "fitted"
+    table: AnnData | SpatialData,
+    classifier: Classifier | Model | str | Path,
+    *,
+    shares: Shares = "fitted",
+    features: Features | None = None,
+    unknown: bool = True,
 ) -> AnnData:
     """Class, calibrated confidence and tumour probability of every cell, written into the cell table.
 
     Writes ``obs["stplm_class"]`` (categorical) and ``obs["stplm_tumour"]`` (float32), both missing for cells
-    without counts, ``obs["stplm_confidence"]`` (float32; 0 for those), ``obsm["stplm_proba"]`` (n_cells, n_classes)
-    float32 and ``uns["stplm"]["prediction"]``. A cell's result depends on that cell and the classifier only. Returns
-    the cell table. ``classifier`` may be a fine-tuned model or its folder (:func:`stplm.finetune`); then the table need
-    not be embedded.
+    without counts, ``obs["stplm_confidence"]`` (float32; 0 for those), ``obs["stplm_unknown"]`` (float32),
+    ``obsm["stplm_proba"]`` (n_cells, n_classes) float32 and ``uns["stplm"]["prediction"]``. A cell's result depends on
+    that cell and the classifier only. Returns the cell table.
 
-    ``shares="section"`` estimates the classes' shares anew from these cells, for another section than the one learnt
-    from, where classes may be rarer or commoner (label shift: Saerens et al., 2002).
+    Parameters
+    ----------
+    table
+        An embedded section or cell table.
+    classifier
+        A few-shot classifier; or a fine-tuned model or its folder (:func:`stplm.finetune`), for which the table need
+        not be embedded.
+    shares
+        "section" estimates the classes' shares anew from these cells, for another section than the one learnt from,
+        where classes may be rarer or commoner (label shift: Saerens et al., 2002).
+    features
+        As for :func:`fit_classifier`.
+    unknown
+        False leaves the unknown score out (and takes an older one away), which costs as much as all the rest; add it
+        later with :func:`score_unknown`.
 
     Raises
     ------
@@ -194,25 +207,36 @@ def predict(
             expected=str(fitted)[:12],
             mend="Embed with that model, or fit the classifier again.",
         )
-    features = cell_features(table)
+    features = _features_of(table, features)
     if shares == "section":
         classifier = replace(classifier, log_prior=classifier.section_shares(features))
-    proba = np.empty((len(features), len(classifier.classes)), dtype=np.float32)
-    tumour = np.empty(len(features), dtype=np.float32)
-    score = classifier.unknown
-    unknown = None if score is None else np.empty(len(features), dtype=np.float32)
-    for part, chunk in features.chunks():
-        proba[part], tumour[part] = classifier.outputs(chunk)
-        if score is not None and unknown is not None:
-            unknown[part] = score.score(chunk.dense(), chunk.depth)
+    proba, tumour = classifier.outputs(features)
+    score = classifier.unknown_scores(features) if unknown else None
     model = table.uns.get(keys.UNS, {}).get(keys.UNS_EMBEDDING, {}).get("model", "unknown")
     note = {"model": model, **classifier.to_dict()}
-    write_prediction(table, classifier.classes, proba, tumour, features.depth == 0, note, unknown=unknown)
+    write_prediction(table, classifier.classes, proba, tumour, features.depth == 0, note, unknown=score)
     return table
 
 
+def score_unknown(table: AnnData, classifier: Classifier, *, features: Features | None = None) -> AnnData:
+    """Add ``obs["stplm_unknown"]`` to a table that :func:`predict` left it out of; nothing where the classifier has no
+    such score. Raises ModelError when the table is not embedded."""
+    score = classifier.unknown_scores(_features_of(table, features))
+    if score is not None:
+        table.obs[keys.UNKNOWN] = score
+    return table
+
+
+def _features_of(table: AnnData, given: Features | None) -> Features:
+    if given is not None and not given.are_of(table):
+        raise ModelError(
+            "These features are of another section or embedding.", mend="Take them from the cache again (FeatureCache)."
+        )
+    return cell_features(table) if given is None else given
+
+
 def _design(features: Features, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.hstack([(features.dense() - mean) / scale, features.level.toarray()])
+    return np.hstack([(features.dense() - mean) / scale, features.level.toarray().astype(np.float64)])
 
 
 def _fit_linear(

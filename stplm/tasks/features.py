@@ -2,12 +2,17 @@
 
 The tissue part of the vectors is left to maps and clusters: with few labels, what surrounds a cell misleads more often
 than it helps (measured; see docs/benchmarks.md).
+
+Features of a section depend on its counts and its embedding, never on labels. Who fits again and again (the window, at
+every click) makes them once, with a :class:`FeatureCache`, and hands them to ``fit_classifier`` and ``predict``; what a
+head derives from them alone belongs here too, as a cached property of :class:`Features`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import threading
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,31 +22,52 @@ from scipy import sparse
 from stplm import keys
 from stplm.errors import ModelError
 from stplm.evidence import PROFILE_WEIGHT, TARGET_SUM
-from stplm.io.cell_table import counts_matrix
-from stplm.tasks.profiles import load_profiles, log_likelihood_ratios
+from stplm.io.validate import counts_csr
+from stplm.tasks.classifier_scores import log_levels, weigh_counts
+from stplm.tasks.profiles import load_profiles
+from stplm.tasks.shares import share_sample
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+    from stplm.tasks.prototypes import SectionKinds
 
 _CHUNK = 65_536
 
 
 @dataclass(frozen=True)
 class Features:
-    """Blocks of one section's features; a row is a cell.
+    """Blocks of one section's features; a row is a cell. Not to be written to.
 
-    ``own`` float32 (n, own_dim); ``fit`` float64 (n, n_profiles), no column when the panel does not fit the profiles;
-    ``level`` CSR (n, n_genes), log-normalised; ``genes`` Ensembl ids of its columns; ``depth`` float64 (n,) counts;
-    ``own_share`` and ``fit_share``: shares of the section's genes that the model and the profiles know.
+    Attributes
+    ----------
+    own
+        float32 (n, own_dim), the model's vectors of the cells themselves.
+    fit
+        float32 (n, n_profiles), no column when the panel does not fit the profiles.
+    level
+        CSR float32 (n, n_genes), log-normalised.
+    genes
+        Ensembl ids of its columns.
+    depth
+        float64 (n,) counts.
+    counts
+        CSR integers (n, all genes), the section's own.
+    own_share, fit_share
+        Shares of the section's genes that the model and the profiles know.
     """
 
     own: NDArray[np.float32]
-    fit: NDArray[np.float64]
+    fit: NDArray[np.float32]
     level: sparse.csr_matrix
     genes: NDArray[np.str_]
     depth: NDArray[np.float64]
+    counts: sparse.csr_matrix
     own_share: float = 1.0
     fit_share: float = 1.0
+    made_from: tuple[object, object] | None = None
+    """The arrays of vectors and counts, by which :meth:`are_of` knows its table."""
+    _kinds: dict[int, SectionKinds] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.own)
@@ -51,19 +77,79 @@ class Features:
         """Number of columns of the two dense blocks."""
         return int(self.own.shape[1] + self.fit.shape[1])
 
-    def dense(self) -> NDArray[np.float64]:
-        """The two dense blocks, (n, dense_width)."""
-        return np.hstack([self.own, self.fit])
+    def dense(self, cells: slice = slice(None)) -> NDArray[np.float32]:
+        """The two dense blocks, (n, dense_width), of all cells or a stretch of them."""
+        return np.hstack([self.own[cells], self.fit[cells]])
 
     def take(self, cells: NDArray[np.int64]) -> Features:
         """Some of the cells."""
-        return replace(self, own=self.own[cells], fit=self.fit[cells], level=self.level[cells], depth=self.depth[cells])
+        return replace(
+            self,
+            own=self.own[cells],
+            fit=self.fit[cells],
+            level=self.level[cells],
+            depth=self.depth[cells],
+            counts=self.counts[cells],
+            made_from=None,
+        )
 
-    def chunks(self) -> Iterator[tuple[slice, Features]]:
-        """All cells, a bounded number at a time."""
-        for start in range(0, len(self), _CHUNK):
-            part = slice(start, min(start + _CHUNK, len(self)))
-            yield part, self.take(np.arange(part.start, part.stop))
+    def are_of(self, table: AnnData) -> bool:
+        """Whether they were made from the very vectors and counts that the table (or a snapshot of it) holds now."""
+        if self.made_from is None or keys.X_STPLM not in table.obsm:
+            return False
+        return table.obsm[keys.X_STPLM] is self.made_from[0] and table.X is self.made_from[1]
+
+    @cached_property
+    def scale(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean and divisor of the dense columns over the section.
+
+        Profile columns weigh twice as much as vector columns. Either block weighs less where the model or the profiles
+        know only a part of the panel; then the counts themselves say more.
+        """
+        mean = np.concatenate([_mean(self.own), _mean(self.fit)])
+        width = self.own.shape[1]
+        spread = np.sqrt(np.concatenate([_mean(self.own, mean[:width]), _mean(self.fit, mean[width:])])) + 1e-6
+        spread[:width] /= max(self.own_share, 0.01)
+        spread[width:] /= PROFILE_WEIGHT * max(self.fit_share, 0.01)
+        return mean, spread
+
+    @cached_property
+    def sample(self) -> Features:
+        """Cells with counts, evenly from the section, that are enough to estimate the classes' shares."""
+        return self.take(share_sample(np.flatnonzero(self.depth > 0)))
+
+    def kinds(self, seed: int = 0) -> SectionKinds:
+        """The section's typical cells, in the scale of :attr:`scale`; found once a seed."""
+        from stplm.tasks.prototypes import find_kinds
+
+        if seed not in self._kinds:
+            middle, scale = self.scale
+            self._kinds[seed] = find_kinds(self.dense(), self.counts, middle=middle, scale=scale, seed=seed)
+        return self._kinds[seed]
+
+
+class FeatureCache:
+    """Features of the section that was asked for last, made once for all who look at it. Any thread may ask.
+
+    They belong to the arrays of vectors and counts that a table holds: after another embedding, or for another section,
+    they are made anew. Snapshots of a table share its arrays, and so its features.
+    """
+
+    def __init__(self) -> None:
+        self._features: Features | None = None
+        self._making = threading.Lock()
+
+    def of(self, table: AnnData) -> Features:
+        """Features of every cell of an embedded table. Raises ModelError when it is not embedded."""
+        with self._making:
+            if self._features is None or not self._features.are_of(table):
+                self._features = None
+                self._features = cell_features(table)
+            return self._features
+
+    def clear(self) -> None:
+        """Let go of them and of the memory they take."""
+        self._features = None
 
 
 def cell_features(table: AnnData, profiles: str = "breast") -> Features:
@@ -72,35 +158,36 @@ def cell_features(table: AnnData, profiles: str = "breast") -> Features:
 
     if keys.X_STPLM not in table.obsm:
         raise ModelError("These cells are not embedded yet.", mend="Run stplm.embed (the Embed dock) first.")
-    vectors = np.asarray(table.obsm[keys.X_STPLM], dtype=np.float32)
+    made_from = (table.obsm[keys.X_STPLM], table.X)
+    vectors = np.asarray(made_from[0], dtype=np.float32)
     embedding = table.uns.get(keys.UNS, {}).get(keys.UNS_EMBEDDING, {})
     own_dim = int(embedding.get("own_dim", vectors.shape[1]))
     own_share = float(embedding.get("genes_known", 1)) / max(float(embedding.get("genes_total", 1)), 1.0)
     genes = table_genes(table)
-    counts = counts_matrix(table)
-    depth = np.asarray(counts.sum(1), dtype=np.float64).ravel()
+    counts = counts_csr(table.X, "X")
+    depth = weigh_counts(counts, np.ones((1, len(genes))))[:, 0]
     columns, log_ratio = load_profiles(profiles).restrict(genes)
-    fit = np.zeros((len(vectors), 0))
+    fit = np.zeros((len(vectors), 0), dtype=np.float32)
     if len(columns):
+        weights = np.zeros((len(log_ratio), len(genes)))
+        weights[:, columns] = log_ratio
         # Over the root of the depth: the noise of a log-likelihood ratio grows with it.
-        fit = log_likelihood_ratios(counts[:, columns], log_ratio) / np.sqrt(depth + 10)[:, None]
-        fit = fit - fit.mean(1, keepdims=True)
+        ratios = weigh_counts(counts, weights)
+        ratios /= np.sqrt(depth + 10)[:, None]
+        fit = (ratios - ratios.mean(1, keepdims=True)).astype(np.float32)
+    level = sparse.csr_matrix((log_levels(counts, TARGET_SUM, depth), counts.indices, counts.indptr), counts.shape)
     known = np.flatnonzero(genes != "")
-    level = counts[:, known].astype(np.float64)
-    level.data *= np.repeat(TARGET_SUM / np.maximum(depth, 1), np.diff(level.indptr))
-    np.log1p(level.data, out=level.data)
-    return Features(vectors[:, :own_dim], fit, level.tocsr(), genes[known], depth, own_share, len(columns) / len(genes))
+    if len(known) < len(genes):
+        level = level[:, known].tocsr()
+    fit_share = len(columns) / len(genes)
+    own = vectors[:, :own_dim]
+    return Features(own, fit, level, genes[known], depth, counts, own_share, fit_share, made_from)
 
 
-def column_scale(features: Features) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and divisor of the dense columns over the section.
-
-    Profile columns weigh twice as much as vector columns. Either block weighs less where the model or the profiles know
-    only a part of the panel; then the counts themselves say more.
-    """
-    dense = features.dense()
-    spread = dense.std(0) + 1e-6
-    width = features.own.shape[1]
-    spread[:width] /= max(features.own_share, 0.01)
-    spread[width:] /= PROFILE_WEIGHT * max(features.fit_share, 0.01)
-    return dense.mean(0), spread
+def _mean(block: NDArray[np.float32], about: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    """Mean of each column, or mean square about ``about``, in float64 and in little room."""
+    total = np.zeros(block.shape[1])
+    for start in range(0, len(block), _CHUNK):
+        part = block[start : start + _CHUNK].astype(np.float64)
+        total += part.sum(0) if about is None else ((part - about) ** 2).sum(0)
+    return np.asarray(total / max(len(block), 1))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from stplm.errors import LabelError
 from stplm.palette import is_tumour_name
@@ -18,10 +19,38 @@ if TYPE_CHECKING:
 def label_names(table: AnnData, labels: pd.Series | Mapping[str, object] | str | Sequence[object]) -> list[str | None]:
     """One name or None a cell, in the table's order, from labels as :func:`stplm.fit_classifier` takes them.
 
+    Raises LabelError as :func:`labelled_cells` does.
+    """
+    rows, names = labelled_cells(table, labels)
+    values = np.full(table.n_obs, None, dtype=object)
+    values[rows] = names
+    found: list[str | None] = values.tolist()
+    return found
+
+
+def labelled_cells(
+    table: AnnData, labels: pd.Series | Mapping[str, object] | str | Sequence[object]
+) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
+    """Rows of the labelled cells, ascending, and the class name of each; of a few labels among a million cells at once.
+
     Raises LabelError: no such column, cells of another section, a cell with two labels, another number of labels.
     """
     if isinstance(labels, Mapping):
         labels = pd.Series(dict(labels), dtype=object)
+    if isinstance(labels, pd.Series):
+        given = labels[labels.notna()]
+        ids = given.index.astype(str)
+        rows = table.obs_names.get_indexer(ids)
+        if len(strange := ids[rows < 0].unique()):
+            raise LabelError(
+                "Some labels are of cells that are not in this section.",
+                found=f"{len(strange)} of {len(ids)}, such as {min(strange)}",
+                mend="Check that the labels belong to this section.",
+            )
+        if ids.has_duplicates:
+            raise LabelError("A cell has two labels.", found=str(ids[ids.duplicated()][0]))
+        order = np.argsort(rows)
+        return _named(rows[order], given.to_numpy()[order])
     if isinstance(labels, str):
         if labels not in table.obs:
             raise LabelError(
@@ -29,25 +58,19 @@ def label_names(table: AnnData, labels: pd.Series | Mapping[str, object] | str |
                 expected=f"one of {', '.join(map(str, table.obs.columns[:20]))}",
             )
         values = table.obs[labels].astype(object).to_numpy()
-    elif isinstance(labels, pd.Series):
-        given = labels[labels.notna()]
-        ids = given.index.astype(str)
-        if len(strange := ids.difference(table.obs_names)):
-            raise LabelError(
-                "Some labels are of cells that are not in this section.",
-                found=f"{len(strange)} of {len(ids)}, such as {strange[0]}",
-                mend="Check that the labels belong to this section.",
-            )
-        if ids.has_duplicates:
-            raise LabelError("A cell has two labels.", found=str(ids[ids.duplicated()][0]))
-        values = np.full(table.n_obs, None, dtype=object)
-        values[table.obs_names.get_indexer(ids)] = given.to_numpy()
     else:
         values = np.asarray(labels, dtype=object)
         if len(values) != table.n_obs:
             raise LabelError("There must be one label a cell.", found=str(len(values)), expected=str(table.n_obs))
-    missing = pd.isna(values)
-    return [None if m or str(v).strip() == "" else str(v) for v, m in zip(values, missing, strict=True)]
+    return _named(np.arange(len(values)), values)
+
+
+def _named(rows: NDArray[np.int64], values: NDArray[np.object_]) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
+    """Rows and names, without those that have no name."""
+    there = np.flatnonzero(~pd.isna(values))
+    names = np.array([str(value) for value in values[there]], dtype=str)
+    named = np.char.strip(names) != "" if len(names) else np.zeros(0, dtype=bool)
+    return rows[there][named], names[named]
 
 
 def check_two_classes(classes: Sequence[str], n_labels: int) -> None:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from stplm.scheme import Scheme
 
 Floats = npt.NDArray[np.float64]
-_CERTAIN = 30.0
+CERTAIN = 30.0
 """Log-odds are kept within this: further out is nothing but rounding."""
 
 
@@ -62,7 +62,7 @@ def outcomes(
         odds = np.asarray(tumour_logit, dtype=np.float64)
     else:
         odds = tumour_odds(scaled, side)
-    tumour = _sigmoid(np.clip(odds / np.asarray(tumour_temperature, dtype=np.float64), -_CERTAIN, _CERTAIN))
+    tumour = _sigmoid(np.clip(odds / np.asarray(tumour_temperature, dtype=np.float64), -CERTAIN, CERTAIN))
     proba = np.empty_like(scaled)
     proba[:, side] = softmax(scaled[:, side]) * tumour[:, None]
     proba[:, ~side] = softmax(scaled[:, ~side]) * (1 - tumour)[:, None]

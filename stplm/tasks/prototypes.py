@@ -64,15 +64,15 @@ class Prototypes:
 class SectionKinds:
     """Prototypes, and what is known of each from the section: ``profiles`` float64 (p, n_genes), share of each gene in
     the counts of its cells; ``common`` (p,) share of the section's cells nearest to it; ``presence`` (p,) its mean part
-    in the mixtures; ``average`` (n_genes,) profile of the section; ``beyond`` and ``sample``: the cells looked at, and
-    how far each is beyond the usual; ``mixtures`` (n_sample, p) theirs."""
+    in the mixtures; ``average`` (n_genes,) profile of the section; of the cells looked at, ``depth`` their counts,
+    ``mixtures`` (n_sample, p) theirs and ``beyond`` how far each is beyond the usual."""
 
     prototypes: Prototypes
     profiles: Floats
     common: Floats
     presence: Floats
     average: Floats
-    sample: Places
+    depth: Floats
     mixtures: Singles
     beyond: Singles
 
@@ -100,7 +100,8 @@ def find_kinds(
     """
     random = np.random.default_rng(seed)
     sample = random.permutation(np.flatnonzero(np.diff(counts.indptr) > 0))[:_PROFILE_CELLS]
-    scaled = np.ascontiguousarray((np.asarray(vectors)[sample] - middle) / scale, dtype=np.float32)
+    given = np.asarray(vectors)[sample]
+    scaled = np.ascontiguousarray((given - middle) / scale, dtype=np.float32)
     centres = _k_means(scaled[:_CENTRE_CELLS], max(1, min(_NUMBER, len(sample) // _CELLS_EACH)), random)
     squared = squared_distances(scaled, centres)
     nearest = squared.argmin(1)
@@ -111,14 +112,14 @@ def find_kinds(
     total = np.asarray(mine.sum(0), dtype=np.float64).ravel() + 1e-3
     average = total / total.sum()
     member = csr_matrix((np.ones(len(sample)), (nearest, np.arange(len(sample)))), shape=(len(centres), len(sample)))
-    mixtures, beyond = prototypes.mixtures(np.asarray(vectors)[sample])
+    mixtures, beyond = prototypes.mixtures(given)
     return SectionKinds(
         prototypes=prototypes,
         profiles=profile(np.asarray((member @ mine).todense(), dtype=np.float64), average),
         common=np.bincount(nearest, minlength=len(centres)) / max(len(sample), 1),
         presence=mixtures.mean(0, dtype=np.float64),
         average=average,
-        sample=sample,
+        depth=np.asarray(mine.sum(1), dtype=np.float64).ravel(),
         mixtures=mixtures,
         beyond=beyond,
     )

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
 
 from stplm.tasks.outcome import Floats, tumour_temperature
 
@@ -27,20 +26,14 @@ _FOLDS = 3
 
 @dataclass(frozen=True)
 class TumourHead:
-    """Log-odds of tumour: ``dense`` (dense_width,) and ``level`` (n_genes,) coefficients on unscaled features, ``bias``
-    of two sides in balance, and the ``temperature`` that goes with the section's tumour share."""
+    """Log-odds of tumour at equal shares, before fading: ``dense`` (dense_width,) and ``level`` (n_genes,) coefficients
+    on unscaled features, ``bias`` of two sides in balance, and the ``temperature`` that goes with the section's tumour
+    share."""
 
     dense: Floats
     level: Floats
     bias: float
     temperature: float = 1.0
-
-    def odds(self, dense: npt.ArrayLike, level: csr_matrix, place: npt.NDArray[np.int64] | None = None) -> Floats:
-        """(n,) log-odds at equal shares, before fading, from the features' dense columns (n, dense_width) and levels
-        (n, n_columns). ``place`` (n_columns,): which gene of the head each column is, -1 for none; by default the same.
-        """
-        genes = self.level if place is None else np.where(place >= 0, self.level[place], 0.0)
-        return np.asarray(np.asarray(dense) @ self.dense + level @ genes + self.bias)
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Flat arrays, to save beside a classifier's own."""

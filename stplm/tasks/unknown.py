@@ -136,28 +136,51 @@ def fit_unknown(
     seed
         Of samples and folds. The same input and seed give the same bytes.
     """
+    rows = np.asarray(labelled, dtype=np.int64)
+    middle = np.asarray(vectors.mean(0), dtype=np.float64) if middle is None else middle
+    scale = np.asarray(vectors.std(0), dtype=np.float64) + 1e-6 if scale is None else scale
+    kinds = find_kinds(vectors, counts, middle=middle, scale=scale, seed=seed)
+    others = None
+    if held_out is not None:
+        apart = np.asarray(held_out[0], dtype=np.int64)
+        others = (vectors[apart], _depth(counts[apart]), held_out[1])
+    return unknown_score(
+        kinds, vectors[rows], counts[rows], codes, class_shares=class_shares, held_out=others, seed=seed
+    )
+
+
+def unknown_score(
+    kinds: SectionKinds,
+    vectors: npt.NDArray[np.floating],
+    counts: csr_matrix,
+    codes: npt.ArrayLike,
+    *,
+    class_shares: npt.ArrayLike | None = None,
+    held_out: tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike] | None = None,
+    seed: int = 0,
+) -> UnknownScore:
+    """:func:`fit_unknown` where the section's typical cells are known already; they do not depend on labels.
+
+    ``vectors``, ``counts`` and ``codes`` are of the labelled cells (l,); ``held_out``: vectors, depth, codes of others.
+    """
     from threadpoolctl import threadpool_limits
 
-    rows, of = np.asarray(labelled, dtype=np.int64), np.asarray(codes, dtype=np.int64)
+    of = np.asarray(codes, dtype=np.int64)
     shares = np.full(int(of.max()) + 1, 1.0) if class_shares is None else np.asarray(class_shares, dtype=np.float64)
     with threadpool_limits(1):
-        middle = np.asarray(vectors.mean(0), dtype=np.float64) if middle is None else middle
-        scale = np.asarray(vectors.std(0), dtype=np.float64) + 1e-6 if scale is None else scale
-        kinds = find_kinds(vectors, counts, middle=middle, scale=scale, seed=seed)
-        depth = np.asarray(counts.sum(1), dtype=np.float64).ravel()
-        known = _Known(counts[rows], *kinds.prototypes.mixtures(vectors[rows]), of, shares)
+        known = _Known(counts, *kinds.prototypes.mixtures(vectors), of, shares)
         novelty = _novelty(kinds, known)
         if held_out is None:
             raw, kept = _held_out_in_turn(kinds, known, seed)
             raw_of = of[kept]
-            fade = evidence(depth[rows][kept])
+            fade = evidence(_depth(counts)[kept])
         else:
-            others, raw_of = np.asarray(held_out[0], dtype=np.int64), np.asarray(held_out[1], dtype=np.int64)
-            mixtures, beyond = kinds.prototypes.mixtures(vectors[others])
-            raw, fade = mixtures @ novelty + beyond, evidence(depth[others])
+            mixtures, beyond = kinds.prototypes.mixtures(held_out[0])
+            raw_of = np.asarray(held_out[2], dtype=np.int64)
+            raw, fade = mixtures @ novelty + beyond, evidence(np.asarray(held_out[1], dtype=np.float64))
         weight = shares[raw_of] / np.bincount(raw_of, minlength=len(shares))[raw_of]
         around = kinds.mixtures @ novelty + kinds.beyond
-        fades = np.concatenate([fade, evidence(depth[kinds.sample])])
+        fades = np.concatenate([fade, evidence(kinds.depth)])
         values = np.concatenate([raw, around])
         weights = np.concatenate(
             [
@@ -169,6 +192,10 @@ def fit_unknown(
         centre = _quantiles(values, weights, np.array([0.5]))[0]
         reference = _quantiles(centre + fades * (values - centre), weights, _QUANTILES)
     return UnknownScore(kinds.prototypes, novelty, reference)
+
+
+def _depth(counts: csr_matrix) -> Floats:
+    return np.asarray(counts.sum(1), dtype=np.float64).ravel()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy.sparse import csr_matrix
 
 from stplm.tasks.classify import _fit_linear
 from stplm.tasks.tumour_head import TumourHead, fit_tumour_head
@@ -28,17 +27,12 @@ def design() -> np.ndarray:
     return np.random.default_rng(0).normal(0, 1, (N, DENSE + GENES))
 
 
-def test_it_finds_tumour_from_unscaled_features_in_any_gene_order(design: np.ndarray) -> None:
+def test_it_finds_tumour_from_unscaled_features(design: np.ndarray) -> None:
     tumour = design[:, 0] + design[:, -1] > 0
     head = _fit(tumour, design)
     assert head is not None
-    dense, level = 3 * design[:, :DENSE] + 2, csr_matrix(design[:, DENSE:])
-    odds = head.odds(dense, level)
+    odds = (3 * design[:, :DENSE] + 2) @ head.dense + design[:, DENSE:] @ head.level + head.bias
     assert ((odds > 0) == tumour).mean() > 0.95
-    order = np.array([3, 5, 0, 1, 4, 2])
-    place = np.append(order, -1)  # and a gene that the head does not know
-    more = csr_matrix(np.hstack([design[:, DENSE:][:, order], np.ones((N, 1))]))
-    assert np.allclose(head.odds(dense, more, place), odds)
 
 
 def test_labels_that_say_nothing_make_it_less_sure(design: np.ndarray) -> None:
