@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.scoring import Row, Score
 
-START, END = "<!-- measured by benchmarks/annotation.py -->", "<!-- end of what was measured -->"
+END = "<!-- end of what was measured -->"
 MEASURES = {
     "macro_f1": "Macro-F1",
     "balanced_accuracy": "Balanced accuracy",
@@ -67,13 +67,14 @@ def section(title: str, rows: list[Row], measures: list[str], draws: int) -> str
     return "\n\n".join(parts)
 
 
-def replace_block(page: Path, text: str) -> None:
-    """Put ``text`` between the two marks of ``page``."""
-    before, found, rest = page.read_text(encoding="utf-8").partition(START)
+def replace_block(page: Path, text: str, by: str = "benchmarks/annotation.py") -> None:
+    """Put ``text`` between the two marks of ``page`` that name the script it was measured ``by``."""
+    start = f"<!-- measured by {by} -->"
+    before, found, rest = page.read_text(encoding="utf-8").partition(start)
     _, closed, after = rest.partition(END)
     if not (found and closed):
-        raise SystemExit(f"{page} lacks the marks {START} and {END}.")
-    page.write_text(f"{before}{START}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+        raise SystemExit(f"{page} lacks the marks {start} and {END}.")
+    page.write_text(f"{before}{start}\n\n{text}\n\n{END}{after}", encoding="utf-8")
 
 
 def _title(row: Row, draws: int) -> str:

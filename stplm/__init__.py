@@ -24,6 +24,7 @@ _WHERE = {
     "fit_classifier": "stplm.tasks.classify",
     "predict": "stplm.tasks.classify",
     "apply_to_sections": "stplm.tasks.batch",
+    "impute": "stplm.tasks.impute",
     "evaluate": "stplm.evaluation.metrics",
     "export": "stplm.io.export",
 }

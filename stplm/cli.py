@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stplm import __version__, keys
 from stplm.cli_common import positive, progress_bar, read_labels, read_table, say
 from stplm.cli_finetune import add_finetune
+from stplm.cli_impute import add_impute
 from stplm.cli_training import add_adapt, add_pretrain, run_adapt, run_pretrain
 from stplm.cli_tune import add_tune
 from stplm.errors import ExportError, StplmError
@@ -88,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     add_adapt(task("adapt", run_adapt, "Continue a model's training on a section, without labels"))
     add_finetune(tasks)
     add_tune(tasks)
+    add_impute(tasks)
 
     sub = task("simulate", _simulate, "Write a synthetic Xenium bundle with known truth", section=False)
     sub.add_argument("out")

@@ -58,12 +58,15 @@ CLUSTER = "stplm_cluster"
 LABEL = "stplm_label"
 """obs: categorical, the class that the user gave the cell; written where a section is exported with labels."""
 UMAP = "X_umap"
+IMPUTED = "stplm_imputed"
+"""obsm: (n_cells, n_genes) float32, expected counts of the genes in uns["stplm"]["imputed"]["genes"]."""
 UNS = "stplm"
 """uns: provenance (nested dict of plain values), see the constants below."""
 UNS_QC = "qc"
 UNS_SOURCE = "source"
 UNS_EMBEDDING = "embedding"
 UNS_PREDICTION = "prediction"
+UNS_IMPUTED = "imputed"
 
 # --- the rule on faint cells ---
 MIN_COUNTS = 10

@@ -20,7 +20,7 @@ from stplm.tokens.medians import load_medians
 
 TASKS = (
     *("info", "tokenize", "medians", "embed", "classify", "evaluate", "export", "pretrain", "adapt"),
-    *("simulate", "demo", "gui"),
+    *("impute", "simulate", "demo", "gui"),
 )
 
 
@@ -149,6 +149,15 @@ def test_classify_embeds_first_and_takes_labels_from_a_file(section: Path, truth
     groups = read_explorer_groups(tmp_path / "groups.csv")
     assert set(groups["group"]) == {"Lymphocyte #1", "Stromal"}
     assert len(groups) == 400
+
+
+def test_impute(section: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("impute", section, "--genes", "EPCAM", "CD3E", "--out", tmp_path / "genes.parquet")
+    assert "EPCAM: from the panel" in capsys.readouterr().out
+    found = pd.read_parquet(tmp_path / "genes.parquet")
+    assert list(found.columns) == ["EPCAM", "CD3E"]
+    run("impute", section, "--genes", "EPCAM", "--out", tmp_path / "all.h5ad")
+    assert ad.read_h5ad(tmp_path / "all.h5ad").obsm[keys.IMPUTED].shape == (len(found), 1)
 
 
 def test_export(classified: Path, tmp_path: Path) -> None:
