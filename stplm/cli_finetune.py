@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from stplm.cli_common import is_recipe, progress_bar, read_labels, say
 from stplm.errors import StplmError
-from stplm.tasks.finetune_config import FinetuneConfig
+from stplm.tasks.finetune_config import FinetuneConfig, settings
 
 if TYPE_CHECKING:
     from stplm.models import Model
+
+
+_FLAGS = ("method", "epochs", "minutes", "seed")
+"""Settings that have an option of their own; a .yaml file gives any of them."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +59,14 @@ def add_finetune(tasks: Any) -> None:
     sub.add_argument("--out", type=Path, help="model folder")
     sub.add_argument("--config", help="settings from a .yaml file, such as stplm tune writes")
     sub.add_argument("--model", help="a bundled model or a model folder to start from")
-    sub.add_argument("--method", choices=["full", "lora", "head"], help="what trains beside the heads")
-    sub.add_argument("--epochs", type=int, help="how often each labelled cell is seen, at most")
+    for name, setting in settings().items():
+        if name in _FLAGS:
+            choices = list(setting.choices) if setting.choices else None
+            about = f"{setting.help} ({setting.unit})" if setting.unit else setting.help
+            sub.add_argument(f"--{name}", type=setting.kind, choices=choices, help=about)
     sub.add_argument("--no-neighbours", action="store_true", help="leave out what surrounds a cell")
     sub.add_argument("--tumour-classes", nargs="*", help="classes that are tumour; by default those whose name says so")
     sub.add_argument("--name", help="of the new model")
-    sub.add_argument("--seed", type=int)
     sub.add_argument("--tensorboard", type=Path, help="folder of training curves")
     sub.add_argument("--resume", action="store_true", help="go on from the checkpoint of a run that was stopped")
     sub.add_argument("--device", help="auto, cpu, cuda, ...")
@@ -110,11 +116,9 @@ def _recipe(arguments: argparse.Namespace) -> FinetuneRecipe:
         "labels",
         "out",
         "model",
-        "method",
-        "epochs",
+        *_FLAGS,
         "tumour_classes",
         "name",
-        "seed",
         "tensorboard",
         "device",
     ):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +20,7 @@ from stplm.errors import ModelError
 from stplm.models import Model, load_model, versions
 from stplm.progress import Progress, no_progress
 from stplm.tasks.finetune_config import FinetuneConfig
+from stplm.tasks.finetune_watch import REFIT, SELECT, Watch
 from stplm.tasks.labels import choose_tumour_classes
 from stplm.tasks.shares import share_sample
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from stplm.nn.encoder import Encoder
     from stplm.nn.heads import ClassHeads
+    from stplm.tasks.compare import HeldOut
     from stplm.tasks.finetune_data import LabelledSection
     from stplm.tasks.finetune_loop import OnEpoch
     from stplm.tasks.processes import Processes
@@ -49,6 +51,10 @@ def finetune(
     device: str = "auto",
     progress: Progress = no_progress,
     on_epoch: OnEpoch | None = None,
+    history: str | Path | None = None,
+    stop: Callable[[], bool] | None = None,
+    stop_after: int | None = None,
+    on_held_out: Callable[[HeldOut], object] | None = None,
 ) -> Model:
     """Train a copy of ``model`` on labelled cells; :func:`stplm.predict` then takes the model as its classifier.
 
@@ -75,6 +81,18 @@ def finetune(
         Folder for TensorBoard.
     on_epoch
         Called with each epoch's number and held-out scores; may raise to stop (as a search that prunes does).
+    history
+        File of JSON lines to which each loss and score is added as it comes
+        (:func:`stplm.tasks.finetune_watch.read_history`).
+    stop
+        Asked before each step; once True, training ends with the best weights so far, held-out cells stay held out, and
+        the checkpoint stays for going on.
+    stop_after
+        Steps of the optimiser after which the search for the best epoch ends, whatever the config says: what a run that
+        was stopped has on record as ``stopped_at``, to have its model again.
+    on_held_out
+        Called with the held-out cells and what the model that learnt from the others says of them, for
+        :func:`stplm.tasks.compare.compare`; not where nothing is held out.
 
     Returns
     -------
@@ -109,17 +127,24 @@ def finetune(
     if config.neighbours and any(s.cells.xy is None for s in sections):
         config = replace(config, neighbours=False)
     processes = open_processes(choose_device(device))
-    run = _Run(base, classes, tumour, config, processes, progress, on_epoch, curves)
     held_out = any(s.test.any() for s in split)
     twice = config.refit and held_out
+    watch = Watch(history, stop, stop_after, 60 * config.minutes, parts=2 if twice else 1)
+    run = _Run(base, classes, tumour, config, processes, progress, on_epoch, curves, watch)
     with torch.random.fork_rng():
-        first = _Stage("select", config.epochs, 0, 2 if twice else 1)
-        encoder, heads, history = run.train(split, first, checkpoint, resume)
-        shares, scores = run.finish(encoder, heads, split)
-        best = best_epoch(history)
+        first = _Stage(SELECT, config.epochs, 0, 2 if twice else 1)
+        encoder, heads, told = run.train(split, first, checkpoint, resume)
+        stopped_at = watch.stopped_at
+        shares, scores = run.finish(encoder, heads, split, on_held_out)
+        best = best_epoch(told)
+        twice = twice and not watch.was_asked
         if twice:
             fitted, everything = heads.config, [_all_to_learn(s) for s in split]
-            encoder, heads, _ = run.train(everything, _Stage("refit", best, 1, 2), checkpoint, resume)
+            again = run.train(everything, _Stage(REFIT, best, 1, 2), checkpoint, resume)
+            # Stopped half way, it knows less than what it was to better.
+            twice = watch.stopped_at is None
+        if twice:
+            encoder, heads, _ = again
             shares, _ = run.finish(encoder, heads, everything)
             heads.set(temperature=fitted.temperature, tumour_temperature=fitted.tumour_temperature)
     provenance = {
@@ -142,7 +167,8 @@ def finetune(
             "held_out_cells": int(sum(s.test.sum() for s in split)),
             "early_stopping": held_out,
             "best_epoch": best,
-            "history": history,
+            "stopped_at": stopped_at,
+            "history": told,
             "scores": scores,
             "refit": twice,
             "lora_targets": run.adapted,
@@ -173,6 +199,7 @@ class _Run:
     progress: Progress
     on_epoch: OnEpoch | None
     curves: str | Path | None
+    watch: Watch
     adapted: list[str] = field(default_factory=list)
 
     def train(
@@ -208,7 +235,8 @@ class _Run:
             checkpoints = Checkpoints(
                 Path(checkpoint) / stage.name, config.checkpoint_every, resume=resume, about=about
             )
-        history = train(
+        self.watch.enter(stage.name)
+        told = train(
             Forward(encoder, heads.to(device), sections, device, frozen),
             torch.as_tensor(weights, dtype=torch.float32, device=device),
             config,
@@ -218,20 +246,26 @@ class _Run:
             processes=self.processes,
             progress=lambda done, total: self.progress(done + stage.part * total, stage.parts * total),
             on_epoch=self.on_epoch if stage.part == 0 else None,
+            watch=self.watch,
         )
         if config.method == "lora":
             merge_lora(encoder)
         encoder.requires_grad_(True)
-        return encoder.eval(), heads.eval(), history
+        return encoder.eval(), heads.eval(), told
 
     def finish(
-        self, encoder: Encoder, heads: ClassHeads, sections: list[LabelledSection]
+        self,
+        encoder: Encoder,
+        heads: ClassHeads,
+        sections: list[LabelledSection],
+        on_held_out: Callable[[HeldOut], object] | None = None,
     ) -> tuple[NDArray[np.float64], dict[str, float]]:
         """Put shares and temperatures into the heads, all on the CPU: the classes' shares (k,) in these sections, and
         the scores of held-out cells, called as :func:`stplm.predict` calls them; none without such cells."""
         from stplm.tasks.apply import section_log_proba
+        from stplm.tasks.compare import held_out_cells, held_out_squares
         from stplm.tasks.finetune_heads import label_weights, trained_shares
-        from stplm.tasks.finetune_scores import calibrate, class_scores, log_shares, outputs
+        from stplm.tasks.finetune_scores import calibrate, class_scores, cross_fitted, log_shares, outputs
 
         logs = [
             section_log_proba(encoder, heads, s.cells, s.counts, s.genes, device=self.processes.device)
@@ -243,12 +277,17 @@ class _Run:
         heads.set(log_shift=tuple(map(float, log_share - np.log(prior))))
         held = np.concatenate([log[s.test] for log, s in zip(logs, sections, strict=True)])
         codes = np.concatenate([s.codes[s.test] for s in sections])
-        errors = calibrate(heads, held, codes, np.exp(log_share))
+        shares = np.exp(log_share)
+        if on_held_out is not None and len(codes):
+            squares = held_out_squares(sections, self.config.block)
+            outcome = cross_fitted(heads, held, codes, shares, squares)
+            on_held_out(held_out_cells(sections, self.classes, self.tumour, codes, *outcome, squares))
+        errors = calibrate(heads, held, codes, shares)
         if not len(codes):
-            return np.exp(log_share), {}
+            return shares, {}
         proba, tumour = outputs(heads, held)
         scores = class_scores(codes, proba.argmax(1), tumour, heads.is_tumour.numpy())
-        return np.exp(log_share), {**scores, **errors}
+        return shares, {**scores, **errors}
 
 
 def freeze_layers(encoder: Encoder, number: int) -> None:

@@ -15,6 +15,7 @@ from stplm.errors import LabelError
 from stplm.io.cell_table import counts_matrix
 from stplm.spatial.splits import side_by_side, split_blocks, split_sections
 from stplm.tasks.cells import Cells, prepare_cells, table_genes
+from stplm.tasks.finetune_config import MIN_LABELS, MIN_TO_HOLD_OUT, FinetuneConfig
 from stplm.tasks.labels import check_two_classes, label_names
 from stplm.tokens.vocabulary import gene_places
 
@@ -22,11 +23,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from stplm.nn.encoder import EncoderConfig
-    from stplm.tasks.finetune_config import FinetuneConfig
 
-MIN_LABELS = 2
-MIN_TO_HOLD_OUT = 10
-"""With fewer labels of a class, each is worth more in training than as a score."""
 _SECTION_DRAWS = 20
 
 

@@ -25,6 +25,7 @@ from stplm.tasks.finetune_config import FinetuneConfig
 from stplm.tasks.finetune_heads import trained_shares
 from stplm.tasks.finetune_patches import Forward, Patch, at_once, group, plan_patches
 from stplm.tasks.finetune_scores import held_out_scores
+from stplm.tasks.finetune_watch import Watch
 from stplm.tasks.processes import Processes
 
 OnEpoch = Callable[[int, dict[str, float]], None]
@@ -43,6 +44,10 @@ class Learner(nn.Module):
         self.encoder, self.heads = forward.encoder, forward.heads
         self._forward, self._config = forward, config
         self._weights = weights
+
+    def flag(self, on: bool) -> Tensor:
+        """1 or 0 where the loss is worked out, for several processes to agree on."""
+        return self._weights.new_full((), float(on))
 
     def forward(self, patches: list[Patch], total: float, seed: list[int]) -> Tensor:
         """Loss summed over the scored cells of ``patches``, over ``total``."""
@@ -99,12 +104,14 @@ def train(
     processes: Processes | None = None,
     progress: Progress = no_progress,
     on_epoch: OnEpoch | None = None,
+    watch: Watch | None = None,
 ) -> list[dict[str, float]]:
     """Train the encoder's unfrozen weights and the heads in place; the scores of each epoch.
 
     Where cells are held out, training stops ``config.patience`` epochs after the best one, and the best one's weights
-    are kept, the start's (epoch 0) included. ``on_epoch`` is told each epoch's scores and may raise to stop. Progress
-    counts labelled cells. The caller's random numbers stay as they were.
+    are kept, the start's (epoch 0) included. ``on_epoch`` is told each epoch's scores and may raise to stop. ``watch``
+    writes the history and may end the training early, with a checkpoint. Progress counts labelled cells. The caller's
+    random numbers stay as they were.
 
     Raises
     ------
@@ -118,7 +125,7 @@ def train(
     learner = Learner(forward, weights, config)
     try:
         with torch.random.fork_rng():
-            return _loop(learner, config, epochs, checkpoints, curves, processes, progress, on_epoch)
+            return _loop(learner, config, epochs, checkpoints, curves, processes, progress, on_epoch, watch or Watch())
     finally:
         learner.eval()
 
@@ -132,6 +139,7 @@ def _loop(
     processes: Processes,
     progress: Progress,
     on_epoch: OnEpoch | None,
+    watch: Watch,
 ) -> list[dict[str, float]]:
     forward, main = learner._forward, processes.index == 0
     state = _State(learner, epochs + 1)
@@ -142,7 +150,7 @@ def _loop(
     n_train = sum(int(s.train.sum()) for s in forward.sections)
     prior = trained_shares(forward.sections, learner._weights.cpu().numpy().astype(np.float64))
     losses: list[float] = []
-    run = {"training": config.to_dict(), "epochs": epochs}
+    run = {"training": config.identity(), "epochs": epochs}
     if checkpoints:
         _, losses = checkpoints.read(state, optimiser, run)
     first, begun, step = state.at.tolist()
@@ -151,6 +159,9 @@ def _loop(
         told.append(_score(forward, prior, config, trees, float("nan")))
         _record(state, told)
         losses = [0.0, 0.0]
+    if main:
+        for epoch, scores in enumerate(told):
+            watch.on_epoch(epoch, epochs, scores)
     wrapped = processes.wrap(learner)
     half = torch.autocast(forward.device.type, torch.bfloat16, enabled=config.precision == "bfloat16")
     for epoch in range(first, epochs):
@@ -162,6 +173,11 @@ def _loop(
         seen = epoch * n_train + sum(p.scored for b in batches[:begun] for p in b)
         learner.train()
         for number in range(begun, len(batches)):
+            if watch.can_stop and float(processes.mean(learner.flag(watch.should_stop(step)))) > 0:
+                watch.stopped_at = step
+                if main and checkpoints:
+                    checkpoints.write(step, losses, state, optimiser, run)
+                break
             batch = batches[number]
             rate = _rate((epoch + number / len(batches)) / epochs, 1 / (epochs * len(batches)), config)
             for parameters in optimiser.param_groups:
@@ -182,15 +198,19 @@ def _loop(
             state.at.copy_(torch.tensor([epoch, number + 1, step]))
             if main:
                 curves.step(step, {"loss": value}, rate * config.learning_rate, total)
+                watch.on_step(step, epoch + (number + 1) / len(batches), epochs, value)
                 if checkpoints and number + 1 < len(batches) and checkpoints.is_due(step):
                     checkpoints.write(step, losses, state, optimiser, run)
                 progress(min(seen, epochs * n_train - 1), epochs * n_train)
+        if watch.stopped_at is not None:
+            break
         told.append(_score(forward, prior, config, trees, losses[0] / max(losses[1], 1.0)))
         _record(state, told)
         begun, losses = 0, [0.0, 0.0]
         state.at.copy_(torch.tensor([epoch + 1, 0, step]))
         if main:
             curves.validation(step, told[-1])
+            watch.on_epoch(epoch + 1, epochs, told[-1])
             if checkpoints:
                 checkpoints.write(step, losses, state, optimiser, run)
         if on_epoch is not None:

@@ -99,6 +99,26 @@ def calibrate(
     return {**{f"{k}_before": v for k, v in before.items()}, **_errors(heads, log_proba, codes)}
 
 
+def cross_fitted(
+    heads: ClassHeads,
+    log_proba: Logs,
+    codes: NDArray[np.int64],
+    shares: NDArray[np.float64],
+    groups: NDArray[np.int64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """:func:`outputs` of held-out cells whose temperatures were not fitted on them, but on the other half of the
+    ``groups`` (m,) that they lie in; so that calibration is not judged on what it was fitted to."""
+    proba, tumour = np.zeros(log_proba.shape), np.zeros(len(codes))
+    odd = np.unique(groups, return_inverse=True)[1] % 2 == 1
+    before = heads.config
+    for side in (odd, ~odd):
+        if side.any():
+            calibrate(heads, log_proba[~side], codes[~side], shares)
+            proba[side], tumour[side] = outputs(heads, log_proba[side])
+    heads.config = before
+    return proba, tumour
+
+
 def _shifted(heads: ClassHeads, log_proba: Logs) -> NDArray[np.float64]:
     shift = np.asarray(heads.config.log_shift) if heads.config.log_shift else 0.0
     return _normalised(np.asarray(log_proba, dtype=np.float64) + shift)

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from stplm import keys
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from anndata import AnnData
 
     from stplm.models import Model
@@ -32,25 +35,34 @@ def model_calls(model: Model, tables: list[AnnData], device: str) -> NDArray[Any
 class HeadBaseline:
     """The few-shot head (:func:`stplm.fit_classifier`) on the untuned model's vectors, embedded once.
 
-    Several sections are one table to it, of the genes that they share.
+    ``keep``: vectors that all tables have already are taken as they are. Several sections are one table to it, of the
+    genes that they share.
     """
 
-    def __init__(self, model: Model, tables: list[AnnData], device: str) -> None:
+    def __init__(self, model: str | Path | Model, tables: list[AnnData], device: str, *, keep: bool = False) -> None:
         import anndata
 
         from stplm.tasks.embed import embed
 
-        parts = [embed(_bare(table), model, device=device, clusters=0) for table in tables]
+        if keep and all(keys.X_STPLM in table.obsm for table in tables):
+            parts = [_with_vectors(table) for table in tables]
+        else:
+            parts = [embed(_bare(table), model, device=device, clusters=0) for table in tables]
         self._table = parts[0]
         if len(parts) > 1:
             self._table = anndata.concat(parts, join="inner", merge="same", index_unique="-")
             self._table.uns = parts[0].uns
 
-    def calls(self, labels: NDArray[Any], seed: int) -> NDArray[Any]:
-        """Class of every cell, learnt from ``labels`` (n,): None without one; the tables one after the other."""
+    def predicted(self, labels: NDArray[Any], seed: int, tumour_classes: Sequence[str] | None = None) -> AnnData:
+        """The tables one after the other, called by what was learnt from ``labels`` (n,), None without one."""
         from stplm.tasks.classify import fit_classifier, predict
 
-        return _calls(predict(self._table, fit_classifier(self._table, labels.tolist(), seed=seed)))
+        head = fit_classifier(self._table, labels.tolist(), tumour_classes=tumour_classes, seed=seed)
+        return predict(self._table, head)
+
+    def calls(self, labels: NDArray[Any], seed: int) -> NDArray[Any]:
+        """Class of every cell, learnt from ``labels`` as in :meth:`predicted`."""
+        return _calls(self.predicted(labels, seed))
 
 
 def _bare(table: AnnData) -> AnnData:
@@ -60,6 +72,13 @@ def _bare(table: AnnData) -> AnnData:
 
     positions = {keys.SPATIAL: table.obsm[keys.SPATIAL]} if keys.SPATIAL in table.obsm else {}
     return AnnData(table.X, obs=pd.DataFrame(index=table.obs_names), var=table.var, obsm=positions)
+
+
+def _with_vectors(table: AnnData) -> AnnData:
+    found = _bare(table)
+    found.obsm[keys.X_STPLM] = table.obsm[keys.X_STPLM]
+    found.uns[keys.UNS] = {keys.UNS_EMBEDDING: table.uns.get(keys.UNS, {}).get(keys.UNS_EMBEDDING, {})}
+    return found
 
 
 def _calls(table: AnnData) -> NDArray[Any]:

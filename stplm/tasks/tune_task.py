@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stplm.errors import LabelError, SectionError
 from stplm.models import Model, load_model
 from stplm.spatial.splits import Split, fold_blocks, side_by_side, split_blocks
-from stplm.tasks.finetune_config import FinetuneConfig
+from stplm.tasks.finetune_config import MIN_TO_HOLD_OUT, FinetuneConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,8 +131,6 @@ def _nested(
     folds: int,
     seed: int,
 ) -> tuple[Split | None, list[Split]]:
-    from stplm.tasks.finetune_data import MIN_TO_HOLD_OUT
-
     rules: dict[str, Any] = {"block": config.block, "buffer": config.buffer}
 
     def inner(known: NDArray[Any]) -> list[Split]:

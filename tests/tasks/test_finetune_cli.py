@@ -51,7 +51,7 @@ def test_what_is_missing_or_makes_no_sense_is_told(
     assert "--out" in capsys.readouterr().err
     words = ["finetune", str(section), "--labels", "truth", "--out", str(tmp_path / "m"), "--epochs", "0"]
     assert cli.main(words) == 1
-    assert "epochs must be 1 or more" in capsys.readouterr().err
+    assert "epochs must be at least 1" in capsys.readouterr().err
 
 
 def test_a_recipe_holds_every_setting() -> None:
