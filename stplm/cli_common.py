@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from stplm import keys
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -61,24 +57,6 @@ def read_labels(given: str) -> Any:
     """An obs column's name as it is; a CSV of cell ids and classes as a Series."""
     if not given.lower().endswith(".csv"):
         return given
-    import pandas as pd
+    from stplm.io.label_csv import read_label_csv
 
-    from stplm.errors import LabelError
-
-    try:
-        # Xenium Explorer puts remarks on top; elsewhere a "#" belongs to a class name or a colour.
-        with Path(given).open(encoding="utf-8-sig") as file:
-            remarks = sum(1 for _ in itertools.takewhile(lambda line: line.startswith("#"), file))
-        frame = pd.read_csv(given, dtype=str, skiprows=remarks, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise LabelError("The label file cannot be read.", where=given, found=str(error)) from error
-    column = next((c for c in ("class", "group", "cell_type", "label") if c in frame), None)
-    if "cell_id" not in frame or column is None:
-        raise LabelError(
-            "This is not a table of labels.",
-            where=given,
-            found=f"columns {', '.join(map(str, frame.columns))}",
-            expected="a column cell_id and a column class (or group, cell_type, label)",
-        )
-    labels = frame.set_index("cell_id")[column]
-    return labels[labels != keys.UNASSIGNED]
+    return read_label_csv(given)

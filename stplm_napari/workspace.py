@@ -23,8 +23,10 @@ from stplm_napari import tasks
 from stplm_napari.canvas import Canvas
 from stplm_napari.jobs import FAILED, Job, Jobs, Slot
 from stplm_napari.journal import journal_path
+from stplm_napari.menu import FileMenu
 from stplm_napari.process import WorkerProcess
 from stplm_napari.recent import remember
+from stplm_napari.recording import Recorder
 from stplm_napari.results import Result, section_snapshot, snapshot
 from stplm_napari.session import Embedding, Prediction, Session
 from stplm_napari.steps import Step
@@ -58,6 +60,7 @@ class Workspace(QObject):
         self.opening, self.drawing = Slot(), Slot()
         self.embedding, self.classifying, self.exporting = Slot(), Slot(), Slot()
         self.picking = Slot()
+        self.recorder = Recorder(self)
         self._to_pick: deque[tuple[Callable[[], NDArray[np.int64]], str, str]] = deque()
         self.written: Path | None = None
         """What was exported last, and when (local time, HH:MM)."""
@@ -67,6 +70,7 @@ class Workspace(QObject):
         self._live = True
         self._base: Mapping[str, Any] = {"source": tasks.FROM_LABELS}
         self._again = False
+        self._menu: FileMenu | None = None
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(LIVE_DELAY_MS)
@@ -74,6 +78,7 @@ class Workspace(QObject):
         self.session.labels_changed.connect(self._on_labels)
         if (window := getattr(viewer, "window", None)) is not None:
             window._qt_window.destroyed.connect(self.close)
+            self._menu = FileMenu(self)
             self._listen_to_keys("connect")
 
     @classmethod
@@ -88,6 +93,8 @@ class Workspace(QObject):
         """End all that runs and forget the session. The window calls it when it goes."""
         self._of.pop(self.viewer, None)
         self._listen_to_keys("disconnect")
+        if self._menu is not None:
+            self._menu.close()
         Session.forget(self.viewer)
         if self.canvas is not None:
             self.canvas.let_go()

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit
 from qtpy.QtCore import QUrl
 from qtpy.QtGui import QDesktopServices
-from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 
 from stplm.errors import ExportError
-from stplm_napari.script import write_script
+from stplm_napari.menu import with_ending
 from stplm_napari.widgets.common import Dock, EmptyState, More, compact, keep_choices
 from stplm_napari.widgets.panels import ErrorPanel, JobPanel
 from stplm_napari.widgets.style import button, text
@@ -67,15 +67,14 @@ class ExportWidget(Dock):
         self.written = text()
         self.show_folder = button("Open the folder", self._open_folder, "link")
         self.refused = ErrorPanel()
-        tip = "Writes what was done to this section as a Python script that replays without a window"
-        self.script = button("Save these steps as a script…", self._save_script, "link", tip=tip)
+        self.steps = _Steps(self)
         self.content = QWidget()
         layout = QVBoxLayout(self.content)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(10)
         for part in (self.form.native, self.tells, self.more, self.run, self.refused, self.progress):
             layout.addWidget(part)
-        for part in (self.written, self.show_folder, self.script):
+        for part in (self.written, self.show_folder, self.steps):
             layout.addWidget(part)
         self.body.addWidget(self.empty)
         self.body.addWidget(self.content)
@@ -147,7 +146,42 @@ class ExportWidget(Dock):
         if self.workspace.written is not None:
             QDesktopServices.openUrl(QUrl.fromLocalFile(str(self.workspace.written.parent)))
 
-    def _save_script(self) -> None:
-        path, _ = QFileDialog.getSaveFileName(self, "Save the steps as a script", "stplm_steps.py", "Python (*.py)")
+
+class _Steps(QWidget):
+    """What was done, to be done again: as a script or a notebook."""
+
+    def __init__(self, dock: Dock) -> None:
+        super().__init__()
+        self._recorder = dock.workspace.recorder
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 8, 0, 0)
+        layout.setSpacing(6)
+        layout.addWidget(text("Do it again", "title"))
+        words = (
+            "What was done to this section, to be run without a window. It gives the same classes to the last digit."
+        )
+        layout.addWidget(text(words, "hint"))
+        row = QHBoxLayout()
+        row.setSpacing(8)
+        tip = "A Python script; many labels go into a CSV beside it"
+        row.addWidget(button("Script…", lambda: self.save(".py", "Python script (*.py)"), tip=tip))
+        tip = "The same as a Jupyter notebook, with a picture of the tissue"
+        row.addWidget(button("Notebook…", lambda: self.save(".ipynb", "Jupyter notebook (*.ipynb)"), tip=tip))
+        row.addStretch(1)
+        layout.addLayout(row)
+        layout.addWidget(JobPanel(self._recorder.writing, dock))
+        self.written = text(kind="hint")
+        layout.addWidget(self.written)
+        dock.listen(self._recorder.writing.changed, self.refresh)
+        self.refresh()
+
+    def save(self, ending: str, kind: str) -> None:
+        """Ask where to, and write."""
+        path, _ = QFileDialog.getSaveFileName(self, "Save what was done", str(self._recorder.suggest(ending)), kind)
         if path:
-            write_script(self.session.steps, Path(path), self.refused.show_error)
+            self._recorder.export(with_ending(path, ending))
+
+    def refresh(self) -> None:
+        """Make what is shown equal to the state."""
+        self.written.setVisible(self._recorder.written is not None)
+        self.written.setText(f"Written to {self._recorder.written}")
