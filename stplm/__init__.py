@@ -25,6 +25,9 @@ _WHERE = {
     "predict": "stplm.tasks.classify",
     "apply_to_sections": "stplm.tasks.batch",
     "impute": "stplm.tasks.impute",
+    "rank_genes": "stplm.tasks.markers",
+    "neighbourhoods": "stplm.tasks.neighbourhoods",
+    "niches": "stplm.tasks.niches",
     "evaluate": "stplm.evaluation.metrics",
     "export": "stplm.io.export",
 }

@@ -55,6 +55,8 @@ UNKNOWN = "stplm_unknown"
 strange; missing for cells without counts."""
 CLUSTER = "stplm_cluster"
 """obs: categorical, cluster of the embedding, shown before anything is labelled."""
+NICHE = "stplm_niche"
+"""obs: categorical, cluster of what surrounds a cell."""
 LABEL = "stplm_label"
 """obs: categorical, the class that the user gave the cell; written where a section is exported with labels."""
 UMAP = "X_umap"
@@ -67,6 +69,7 @@ UNS_SOURCE = "source"
 UNS_EMBEDDING = "embedding"
 UNS_PREDICTION = "prediction"
 UNS_IMPUTED = "imputed"
+UNS_NICHES = "niches"
 
 # --- the rule on faint cells ---
 MIN_COUNTS = 10
