@@ -166,6 +166,44 @@ class Annotations:
         """Remove a region; labels of its cells stay."""
         self.do(Step("remove_region", {"name": name}))
 
+    def take_in(
+        self,
+        classes: Iterable[CellClass] = (),
+        labels: Iterable[Mapping[str, Any]] = (),
+        regions: Iterable[Mapping[str, Any]] = (),
+        *,
+        replace: bool = False,
+    ) -> None:
+        """Classes, labels and regions of elsewhere as one action; with ``replace``, instead of those that are there.
+
+        ``labels`` are ``{"name", "cells"}``, with ``"by"`` and ``"at"`` where somebody else gave them; cells of other
+        sections are passed over. ``regions`` are as :meth:`Region.to_json` gives them.
+        """
+        given = {"classes": [asdict(c) for c in classes], "labels": list(labels), "regions": list(regions)}
+        self.do(Step("take_in", {**given, "replace": replace}))
+
+    def to_records(self) -> dict[str, Any]:
+        """All that is there as JSON can hold it; :meth:`take_records` takes it back."""
+        kinds = self._labels.by_kind()
+        labels = [{**kind._asdict(), "cells": pack(self._labels.ids_at(rows).tolist())} for kind, rows in kinds]
+        return {
+            "classes": [asdict(c) for c in self._classes],
+            "labels": labels,
+            "regions": [r.to_json() for r in self._regions],
+        }
+
+    def take_records(self, records: Mapping[str, Any]) -> tuple[int, bool]:
+        """Make what is there equal to :meth:`to_records`, as one action that can be undone.
+
+        Returns the number of labels of cells that are not in the section, and whether anything changed.
+        """
+        labels = [{**entry, "cells": unpack(entry["cells"])} for entry in records.get("labels", ())]
+        lost = sum(int((self._labels.rows_of(entry["cells"]) < 0).sum()) for entry in labels)
+        before = len(self._done)
+        classes = [CellClass(**c) for c in records.get("classes", ())]
+        self.take_in(classes, labels, records.get("regions", ()), replace=True)
+        return lost, len(self._done) > before
+
     def do(self, step: Step) -> None:
         """Run, record and announce a step; one that changes nothing leaves no trace."""
         by, at = annotator(), _now()
@@ -255,6 +293,9 @@ class Annotations:
 
     def _unpacked(self, step: Step) -> Step:
         """A step as it was before the journal, less the cells that the section no longer has."""
+        if "labels" in step.params:
+            labels = [{**entry, "cells": unpack(entry["cells"])} for entry in step.params["labels"]]
+            return replace(step, params={**step.params, "labels": labels})
         if "cells" not in step.params:
             return step
         cells = unpack(step.params["cells"])
@@ -268,6 +309,9 @@ def _listed(cells: Iterable[str]) -> list[str]:
 
 
 def _packed(step: Step) -> Step:
+    if "labels" in step.params:
+        labels = [{**entry, "cells": pack(entry["cells"])} for entry in step.params["labels"]]
+        return replace(step, params={**step.params, "labels": labels})
     if "cells" not in step.params:
         return step
     return replace(step, params={**step.params, "cells": pack(step.params["cells"])})

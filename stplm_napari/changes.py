@@ -8,7 +8,7 @@ from typing import Any
 
 from stplm.errors import LabelError
 from stplm_napari.labels import Label, LabelChange, Labels
-from stplm_napari.regions import Region, rings_from
+from stplm_napari.regions import Region, free_name, rings_from
 from stplm_napari.steps import Step
 
 __all__ = ["CellClass", "Change", "Label", "State", "plan"]
@@ -154,6 +154,35 @@ def _clear_labels(step: Step, state: State, by: str, at: str) -> Change:
     return Change(step, (state.classes, state.classes), state.labels.cleared(_rows(step, state)))
 
 
+def _take_in(step: Step, state: State, by: str, at: str) -> Change:
+    """Classes, labels and regions of elsewhere in one action; with ``replace``, instead of those that are there."""
+    p = step.params
+    instead = bool(p.get("replace"))
+    given = [CellClass(**c) for c in p.get("classes", ())]
+    classes: tuple[CellClass, ...] = () if instead else state.classes
+    for new in given:
+        if all(c.name != new.name for c in classes):
+            taken = {c.key for c in classes}
+            classes = (*classes, new if new.key not in taken else replace(new, key=""))
+    here = State(classes, state.labels, () if instead else state.regions)
+    labels = []
+    for entry in p.get("labels", ()):
+        rows = state.labels.rows_of(entry["cells"])
+        name = here.known(entry["name"]).name
+        labels.append((rows[rows >= 0], Label(name, str(entry.get("by", by)), str(entry.get("at", at)))))
+    regions = here.regions
+    for r in p.get("regions", ()):
+        name = str(r["name"]).strip()
+        names = [known.name for known in regions]
+        name = name if name and name not in names else free_name(names, name or r.get("class_name") or "Region")
+        if kind := str(r.get("class_name", "")):
+            here.known(kind)
+        note, who, when = str(r.get("note", "")).strip(), str(r.get("by") or by), str(r.get("at") or at)
+        regions = (*regions, Region(name, rings_from(r["rings"]), kind, note, who, when))
+    change = state.labels.taken_in(labels, replace=instead)
+    return Change(step, (state.classes, classes), change, regions=(state.regions, regions))
+
+
 def _rows(step: Step, state: State) -> Any:
     cells = step.params["cells"]
     rows = state.labels.rows_of(cells)
@@ -217,6 +246,7 @@ _PLANS = {
     "merge_classes": _merge_classes,
     "set_labels": _set_labels,
     "clear_labels": _clear_labels,
+    "take_in": _take_in,
     "add_region": _add_region,
     "change_region": _change_region,
     "remove_region": _remove_region,

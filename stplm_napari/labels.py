@@ -147,6 +147,27 @@ class Labels(Mapping[str, Label]):
         rows = pd.unique(rows[self._codes[rows] != 0])
         return LabelChange(self, rows, self._codes[rows], np.zeros(len(rows), np.int32))
 
+    def taken_in(self, given: Iterable[tuple[NDArray[np.integer], Label]], *, replace: bool) -> LabelChange:
+        """What giving several labels changes, the last one where a cell is given two; all others go with ``replace``.
+
+        A cell that has the class already keeps its label, with its time; not so with ``replace``.
+        """
+        after = np.zeros_like(self._codes) if replace else self._codes.copy()
+        for rows, label in given:
+            code = self._code(label)
+            if not replace:
+                same = np.array([kind is not None and kind.name == label.name for kind in self._kinds])
+                rows = rows[~same[self._codes[rows]]]
+            after[rows] = code
+        rows = np.flatnonzero(after != self._codes)
+        return LabelChange(self, rows, self._codes[rows], after[rows])
+
+    def by_kind(self) -> list[tuple[Label, NDArray[np.int64]]]:
+        """Each distinct label (class, annotator, time) that cells have, and their rows."""
+        codes = np.unique(self._codes).tolist()
+        kinds = ((self._kinds[code], code) for code in codes)
+        return [(kind, np.flatnonzero(self._codes == code)) for kind, code in kinds if kind is not None]
+
     def moved(self, name: str, to: str | None) -> LabelChange:
         """What giving all labels of one class to another changes; to None, it clears them."""
         lut = np.arange(len(self._kinds), dtype=np.int32)

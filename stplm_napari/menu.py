@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtGui import QAction
-from qtpy.QtWidgets import QFileDialog, QMessageBox
+from qtpy.QtWidgets import QFileDialog
 
 from stplm_napari.jobs import DONE, FAILED, Job
 
@@ -30,7 +30,10 @@ class FileMenu:
         self._workspace = workspace
         self._window = workspace.viewer.window._qt_window
         self._menu = workspace.viewer.window.file_menu
+        self._closed = False
         self.actions: dict[str, QAction] = {}
+        self._add("Open STPLM session…", self.open_session)
+        self._add("Save STPLM session…", self.save_session)
         self._add("Export STPLM script or notebook…", self.export_script)
         self._line = QAction(self._window)
         self._line.setSeparator(True)
@@ -39,10 +42,23 @@ class FileMenu:
 
     def close(self) -> None:
         """Take the entries out. The window may be gone already."""
-        with contextlib.suppress(RuntimeError, TypeError):
-            self._menu.aboutToShow.disconnect(self._show)
+        self._closed = True
+        with contextlib.suppress(RuntimeError):
             for action in (*self.actions.values(), self._line):
                 self._menu.removeAction(action)
+
+    def open_session(self) -> None:
+        """Ask which, and open it."""
+        from stplm_napari.widgets.sessions import choose_session
+
+        choose_session(self._window, self._workspace)
+
+    def save_session(self) -> None:
+        """Ask where to, and save."""
+        from stplm_napari.widgets.sessions import save_session
+
+        if (job := save_session(self._window, self._workspace)) is not None:
+            self.tell(job, "the session folder")
 
     def export_script(self) -> None:
         """Ask where to, and write the steps."""
@@ -72,24 +88,18 @@ class FileMenu:
         self.actions[words] = action
 
     def _show(self) -> None:
+        if self._closed:
+            return
         there = self._menu.actions()
         if self._line not in there:
             before = next((a for a in there if _BEFORE in a.text().lower().replace("&", "")), None)
             for action in (*self.actions.values(), self._line):
                 self._menu.insertAction(before, action)
-        for action in self.actions.values():
-            action.setEnabled(self._workspace.session.is_open)
+        for words, action in self.actions.items():
+            action.setEnabled(self._workspace.session.is_open or words.startswith("Open"))
 
 
 def with_ending(path: str | Path, ending: str) -> Path:
     """``path``, with an ending where it has none."""
     path = Path(path)
     return path if path.suffix else path.with_name(path.name + ending)
-
-
-def ask(parent: Any, question: str, details: str = "") -> bool:
-    """A question with yes and no."""
-    box = QMessageBox(QMessageBox.Icon.Question, "STPLM", question, parent=parent)
-    box.setInformativeText(details)
-    box.setStandardButtons(QMessageBox.StandardButton.Yes | QMessageBox.StandardButton.No)
-    return box.exec() == QMessageBox.StandardButton.Yes

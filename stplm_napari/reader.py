@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stplm_napari.sample import SCHEME, resolve
+from stplm_napari.session_file import SUFFIX, find_section, is_session
 
 LayerData = tuple[Any, ...]
 _MANIFEST = "experiment.xenium"
@@ -31,9 +32,11 @@ def is_section(path: Path) -> bool:
     """Whether a path looks like something :func:`stplm.read_section` reads.
 
     A Xenium folder or its ``experiment.xenium``; a SpatialData ``.zarr`` with a table; an ``.h5ad``, ``.loom`` or
-    10x ``.h5`` file with cells in it.
+    10x ``.h5`` file with cells in it. A saved session too, which stands for its section.
     """
     if path.is_dir():
+        if path.suffix == SUFFIX:
+            return is_session(path)
         if path.suffix == ".zarr":
             return (path / "tables").is_dir()
         return (path / _MANIFEST).is_file() or any((path / name).exists() for name in _MATRIX)
@@ -52,8 +55,16 @@ def read(path: str | Sequence[str], **_: Any) -> list[LayerData]:
         from stplm_napari.workspace import Workspace
 
         viewer.window.add_plugin_dock_widget("stplm-napari", "Section")
-        Workspace.of(viewer).open(where)
+        workspace = Workspace.of(viewer)
+        if is_session(where):
+            from stplm_napari.widgets.sessions import open_session
+
+            open_session(viewer.window._qt_window, workspace, where)
+        else:
+            workspace.open(where)
         return [(None,)]
+    if is_session(where):
+        where = find_section(where)
     return layer_data(where)
 
 

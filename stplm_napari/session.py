@@ -113,6 +113,8 @@ class Session:
         self.steps: list[Step] = []
         self.regions_shown = True
         """Whether the outlines of the regions are drawn; change it with :meth:`show_regions`."""
+        self.came_with: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
+        """Names in obs and obsm that the section had when it was opened."""
         self._table: AnnData | None = None
 
     @classmethod
@@ -225,6 +227,7 @@ class Session:
         self.annotations.changed.connect(self._on_change)
         self.annotations.save_failed.connect(self._on_save_failed)
         self.classifier, self.embedding, self.prediction = None, None, None
+        self.came_with = frozenset(map(str, table.obs)), frozenset(map(str, table.obsm))
         self.revision = Revision(section=self.revision.section + 1)
         self.sources.clear()
         self.colouring = Colouring(by=CLASS if self.is_predicted else CLUSTER if self._has_clusters() else CELLS)

@@ -28,6 +28,7 @@ from stplm_napari.process import WorkerProcess
 from stplm_napari.recent import remember
 from stplm_napari.recording import Recorder
 from stplm_napari.results import Result, section_snapshot, snapshot
+from stplm_napari.saving import SessionFiles
 from stplm_napari.session import Embedding, Prediction, Session
 from stplm_napari.steps import Step
 from stplm_napari.tools import CLEAR, LABEL, REGION, SELECT, SELECT_MORE, Shape
@@ -61,6 +62,7 @@ class Workspace(QObject):
         self.embedding, self.classifying, self.exporting = Slot(), Slot(), Slot()
         self.picking = Slot()
         self.recorder = Recorder(self)
+        self.sessions = SessionFiles(self)
         self._to_pick: deque[tuple[Callable[[], NDArray[np.int64]], str, str]] = deque()
         self.written: Path | None = None
         """What was exported last, and when (local time, HH:MM)."""
@@ -68,7 +70,8 @@ class Workspace(QObject):
         self.choices: dict[str, dict[str, Any]] = {}
         """What is chosen in the docks' forms, so that a dock opened again shows it."""
         self._live = True
-        self._base: Mapping[str, Any] = {"source": tasks.FROM_LABELS}
+        self.base: Mapping[str, Any] = {"source": tasks.FROM_LABELS}
+        """Where labels come from besides the user's own, with parameters: every later fit takes the same."""
         self._again = False
         self._menu: FileMenu | None = None
         self._timer = QTimer(self)
@@ -119,8 +122,17 @@ class Workspace(QObject):
 
     # --- opening ---
 
-    def open(self, path: str | Path) -> Job:
-        """Read a section and show its images; its cells follow. Until it is read, what is open stays open."""
+    def open(
+        self,
+        path: str | Path,
+        *,
+        also: Callable[[Any], Any] = lambda table: None,
+        then: Callable[[Any], Any] = lambda loaded: None,
+    ) -> Job:
+        """Read a section and show its images; its cells follow. Until it is read, what is open stays open.
+
+        ``also(table)`` runs in the thread once it is read, ``then`` with its result when the section is shown.
+        """
         path = Path(path)
 
         def read(progress: Progress) -> tuple[Any, ...]:
@@ -130,10 +142,13 @@ class Workspace(QObject):
             section = stplm.read_section(path, progress=progress)
             table = stplm.cell_table(section)
             _build_index(table)
-            return section, table, PreparedSection(prepare_images(section), None)
+            return also(table), section, table, PreparedSection(prepare_images(section), None)
 
         def show(result: tuple[Any, ...]) -> None:
-            self._draw_cells(self.show(*result, path=path).layers)
+            loaded, *read = result
+            layers = self.show(*read, path=path).layers
+            then(loaded)
+            self._draw_cells(layers)
             remember(path)
 
         self.opening.clear()
@@ -148,7 +163,7 @@ class Workspace(QObject):
         for slot in (self.drawing, self.embedding, self.classifying, self.exporting, self.picking, self.viewing.making):
             slot.clear()
         self._to_pick.clear()
-        self._base, self._again, self.written = {"source": tasks.FROM_LABELS}, False, None
+        self.base, self._again, self.written = {"source": tasks.FROM_LABELS}, False, None
         if self.canvas is not None:
             self.canvas.close()
         layers.show(self.viewer)
@@ -244,7 +259,7 @@ class Workspace(QObject):
 
     def refit(self) -> Job:
         """Classify again from the source used last, with the labels there are now."""
-        return self._fit(self._base)
+        return self._fit(self.base)
 
     @property
     def will_refit(self) -> bool:
@@ -271,7 +286,7 @@ class Workspace(QObject):
             made = Prediction(_source_words(params, n_own, n_labels), n_labels, model, _now(), made_from)
             kept = session.put_prediction(prediction, classifier, made, step)
             if kept:  # what could not be learnt from is not tried again at the next click
-                self._base = base
+                self.base = base
             return kept
 
         job = self.jobs.start("Classifying cells", run, put, quiet=True)
@@ -290,13 +305,13 @@ class Workspace(QObject):
             self._timer.start()
 
     def _has_two_classes(self) -> bool:
-        return self._base["source"] != tasks.FROM_LABELS or len(self.session.annotations.counts()) >= 2
+        return self.base["source"] != tasks.FROM_LABELS or len(self.session.annotations.counts()) >= 2
 
     def _refit(self) -> None:
         if self.classifying.is_busy:
             self._again = True
         elif self._live and self.session.is_embedded and self._has_two_classes():
-            self._fit(self._base)
+            self._fit(self.base)
 
     def _after_fit(self, job: Job) -> None:
         if self._again or (job.state != FAILED and self._live and self.session.outdated):

@@ -11,9 +11,11 @@ from stplm import keys
 from stplm_napari.facts import section_facts
 from stplm_napari.recent import recent_sections
 from stplm_napari.sample import SCHEME, resolve
+from stplm_napari.session_file import is_session
 from stplm_napari.widgets.common import Dock, EmptyState, Facts
 from stplm_napari.widgets.histogram import CountsHistogram
 from stplm_napari.widgets.panels import JobPanel
+from stplm_napari.widgets.sessions import choose_session, open_session, save_session
 from stplm_napari.widgets.style import button, text
 
 if TYPE_CHECKING:
@@ -60,13 +62,20 @@ class SectionWidget(Dock):
         for part in (self.action, self.embedding, self.next):
             layout.addWidget(part)
         layout.addSpacing(6)
+        tip = "Section, labels, classes, predictions, view and colours, to be opened again as they are now"
+        self.save = button("Save session…", lambda: save_session(self, self.workspace), tip=tip)
+        self.saved, self.session_note = text(kind="hint"), text(kind="warn")
+        self.saving = JobPanel(self.workspace.sessions.saving, self)
+        for part in (self.save, self.saving, self.saved, self.session_note):
+            layout.addWidget(part)
         layout.addWidget(self._ways(another=True))
         for part in (self.empty, self.opening, self.drawing, self.content):
             self.body.addWidget(part)
         self.body.addStretch(1)
         for signal in (self.session.section_opened, self.session.embedded, self.session.predicted):
             self.listen(signal, self.refresh)
-        for slot in (self.workspace.opening, self.workspace.drawing, self.workspace.embedding):
+        slots = (self.workspace.opening, self.workspace.drawing, self.workspace.embedding)
+        for slot in (*slots, self.workspace.sessions.saving):
             self.listen(slot.changed, self.refresh)
         self.refresh()
 
@@ -74,7 +83,10 @@ class SectionWidget(Dock):
 
     def open_path(self, path: str | Path) -> None:
         """Open the section at a path, in the background."""
-        self.workspace.open(path)
+        if is_session(path):
+            open_session(self, self.workspace, path)
+        else:
+            self.workspace.open(path)
 
     def choose_folder(self) -> None:
         """Ask for a Xenium folder or a SpatialData .zarr."""
@@ -105,7 +117,9 @@ class SectionWidget(Dock):
             )
         tip = ".h5ad, .loom, or a 10x cell_feature_matrix.h5 (no positions: all but the tissue view works)"
         row.addWidget(button("File…", self.choose_file, "link", tip=tip))
-        recent = button("Recent", lambda: self._show_recent(recent), "link", tip="Sections opened lately")
+        tip = "Everything as it was when you saved it"
+        row.addWidget(button("Session…", lambda: choose_session(self, self.workspace), "link", tip=tip))
+        recent = button("Recent", lambda: self._show_recent(recent), "link", tip="Sections and sessions opened lately")
         row.addWidget(recent)
         tip = "A small breast tumour section that ships with the plugin"
         row.addWidget(button("Demo section", self.open_demo, "link", tip=tip))
@@ -143,6 +157,16 @@ class SectionWidget(Dock):
         self.notes.setText("\n".join(note for note in notes if note))
         self.notes.setVisible(bool(self.notes.text()))
         self._refresh_action()
+        self._refresh_session()
+
+    def _refresh_session(self) -> None:
+        sessions = self.workspace.sessions
+        self.save.setEnabled(not sessions.saving.is_busy)
+        self.saved.setVisible(sessions.path is not None)
+        self.saved.setText("" if sessions.path is None else f"Session {sessions.path.name}")
+        self.saved.setToolTip(str(sessions.path or ""))
+        self.session_note.setText(sessions.note)
+        self.session_note.setVisible(bool(sessions.note))
 
     def _refresh_action(self) -> None:
         session = self.session
