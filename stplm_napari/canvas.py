@@ -10,8 +10,9 @@ import numpy as np
 
 from stplm.errors import StplmError
 from stplm_napari.annotations import KEYS
+from stplm_napari.colourings import BOTH, CELLS
 from stplm_napari.drawing import Drawing
-from stplm_napari.paint import paint
+from stplm_napari.paint import paint, paint_style
 from stplm_napari.picking import DRAG_PX, distance_px, install_click
 from stplm_napari.region_outlines import RegionOutlines
 from stplm_napari.session import Session
@@ -42,6 +43,7 @@ class Canvas:
         on_shape: Callable[[Shape, str], Any] = lambda shape, does: None,
     ) -> None:
         self.layers, self._viewer, self._session = layers, viewer, session
+        self._style: tuple[Any, ...] = (BOTH, 1, True)
         self._undo_all: list[Callable[[], Any]] = []
         self.regions = RegionOutlines(viewer, session)
         self._undo_all.append(self.regions.close)
@@ -66,8 +68,13 @@ class Canvas:
 
     def recolour(self) -> None:
         """Paint the cells as the session says."""
-        if self.layers.overlay is not None:
-            paint(self.layers.overlay, self._session)
+        overlay, outlines, how = self.layers.overlay, self.layers.outlines, self._session.colouring
+        if overlay is not None and outlines is not None:
+            # Only when it changes: the user may move napari's own sliders and eyes too.
+            if (style := (how.style, how.outline_px, how.by == CELLS)) != self._style:
+                self._style = style
+                paint_style(overlay, outlines, self._session)
+            paint(overlay, self._session)
             self._session.painted.emit()
 
     def _show_selected(self) -> None:

@@ -92,7 +92,7 @@ def _nothing(session: Session, _: str) -> Categories:
 # --- columns of the cell table ---
 
 
-def _columns(session: Session) -> list[Source]:
+def columns(session: Session) -> list[Source]:
     """Quality first, in a fixed order; then what else the section brought and that tells cells apart."""
     obs = session.table.obs
     found = [Source(f"{by.OBS}:{c}", words, QUALITY) for c, (words, _) in _QUALITY.items() if c in obs]
@@ -173,5 +173,5 @@ for _key, _words, _obs, *_how in _SCORES:
 add_kind(Kind(by.CLUSTER, _one(by.CLUSTER, "Embedding cluster", MODEL, keys.CLUSTER), _clusters))
 add_kind(Kind(by.LABEL, _one(by.LABEL, "Your labels only", CELLS), _labels, lasts=""))
 add_kind(Kind(by.CELLS, _one(by.CELLS, "Outlines only", CELLS), _nothing))
-add_kind(Kind(by.OBS, _columns, _column, slow=True))
+add_kind(Kind(by.OBS, columns, _column, slow=True))
 add_kind(Kind(by.GENE, lambda session: (), _gene, _find_gene, lasts="section", slow=True))

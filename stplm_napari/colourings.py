@@ -26,6 +26,7 @@ GENE, OBS = "gene", "obs"
 UNSURE_BELOW = 0.6
 """Confidence under which a cell is drawn grey until the user moves the slider: 6 to 11 % of the cells of the demo
 section after two clicks in each of two to four classes."""
+FILL, OUTLINE, BOTH = "fill", "outline", "both"
 _KEPT = 12
 """Sources whose values are kept for the next time: 48 MB of a million cells."""
 NO_LABEL = "Not labelled"
@@ -47,6 +48,10 @@ class Colouring:
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     logs: frozenset[str] = frozenset()
     """Sources drawn on a logarithmic scale, log(1 + x)."""
+    style: str = BOTH
+    """How a cell is drawn: filled, as an outline in its colour, or filled with a neutral outline."""
+    outline_px: int = 1
+    """Width of outlines, in pixels of the finest image."""
 
     @property
     def is_of_classes(self) -> bool:
@@ -61,6 +66,11 @@ class Colouring:
     def hiding(self, names: frozenset[str]) -> dict[str, Any]:
         """What to hand to ``session.colour`` so that just these categories of the present source are hidden."""
         return {"hidden": names} if self.is_of_classes else {"hidden_in": {**self.hidden_in, self.by: names}}
+
+    def solo(self, name: str, names: Sequence[str]) -> dict[str, Any]:
+        """What to hand to ``session.colour`` so that only one category is seen; a second time, all are again."""
+        others = frozenset(names) - {name}
+        return self.hiding(frozenset() if self.hidden_now == others else others)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; :meth:`from_json` takes them back."""
@@ -172,7 +182,8 @@ class Kind:
     find
         ``find(session, name)``: the source of that name, or None. By default it is looked for among the offered.
     lasts
-        How long values hold: "section" until another is opened, "results" until a result comes in, "" not at all.
+        How long values hold: "section" until another is opened, "results" until a result comes in, "labels" until
+        labels, classes or regions change too, "" not at all.
     """
 
     prefix: str
@@ -205,7 +216,9 @@ class Sources:
         """All that can be chosen from a list; genes are too many for one, see :meth:`find`."""
         if not self._session.is_open:
             return ()
-        stamp = self._stamp("results"), len(self._put)
+        annotations = self._session.annotations
+        some = bool(len(annotations.labels)), any(region.class_name for region in annotations.regions)
+        stamp = self._stamp("results"), len(self._put), some
         if self._offered[0] != stamp:
             found = [s for kind in _kinds.values() for s in kind.offered(self._session)]
             self._offered = stamp, (*found, *(source for source, _ in self._put.values()))
@@ -230,15 +243,13 @@ class Sources:
             return self._kept[key][1]
         shown = kind.resolve(self._session, name)
         if kind.lasts:
-            self.keep(key, shown)
+            self.keep(key, shown, self.stamp(key))
         return shown
 
     def is_kept(self, key: str) -> bool:
         """Whether the values of a key are at hand."""
         kind, _ = self._kind(key)
-        return key in self._put or (
-            kind is not None and key in self._kept and self._kept[key][0] == self._stamp(kind.lasts)
-        )
+        return key in self._put or (kind is not None and key in self._kept and self._kept[key][0] == self.stamp(key))
 
     def is_slow(self, key: str) -> bool:
         """Whether the values must be made, in a thread, before the key can be chosen."""
@@ -250,10 +261,14 @@ class Sources:
         kind, name = self._kind(key)
         return None if kind is None else kind.resolve(self._session, name)
 
-    def keep(self, key: str, shown: Shown | None) -> None:
-        """Remember values of a source that was resolved elsewhere, e.g. in a thread."""
+    def stamp(self, key: str) -> Any:
+        """What the values of a key are made from, to hand to :meth:`keep` with them."""
         kind, _ = self._kind(key)
-        self._kept[key] = (self._stamp(kind.lasts if kind else ""), shown)
+        return self._stamp(kind.lasts if kind else "")
+
+    def keep(self, key: str, shown: Shown | None, stamp: Any) -> None:
+        """Remember values of a source, made from what the stamp says."""
+        self._kept[key] = (stamp, shown)
         self._kept.move_to_end(key)
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
@@ -294,5 +309,9 @@ class Sources:
         return _kinds.get(prefix), name
 
     def _stamp(self, lasts: str) -> Any:
-        section = self._session.revision.section
-        return (section, None) if lasts == "section" else (section, self._results)
+        now = self._session.revision
+        if lasts == "section":
+            return (now.section,)
+        if lasts == "labels":
+            return (now.section, self._results, now.labels, now.classes, self._session.annotations.regions)
+        return (now.section, self._results)

@@ -159,7 +159,7 @@ class SectionLayers:
         if self.viewer is None:
             return
         x0, y0, x1, y1 = bounds_um
-        camera, (height, width) = camera_of(self.viewer), _canvas_size(self.viewer)
+        camera, (height, width) = camera_of(self.viewer), canvas_size(self.viewer)
         camera.center = (0.0, (y0 + y1) / 2, (x0 + x1) / 2)
         camera.zoom = 0.8 * min(width / max(x1 - x0, 20.0), height / max(y1 - y0, 20.0))
 
@@ -265,7 +265,7 @@ def camera_of(viewer: Viewer) -> Any:
     return viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera
 
 
-def _canvas_size(viewer: Viewer) -> tuple[int, int]:
+def canvas_size(viewer: Viewer) -> tuple[int, int]:
     """(height, width) in screen pixels. napari 0.9 moved it."""
     size = viewer.canvas.size if hasattr(viewer, "canvas") else viewer._canvas_size
     return int(size[0]), int(size[1])

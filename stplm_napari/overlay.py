@@ -273,6 +273,12 @@ class CellOverlay:
         palette[[_RIM, _RING]] = _rgba([_RIM_COLOUR, colour or _HIGHLIGHT_COLOUR])
         self._redraw(palette)
 
+    def draw_outlines(self, width: int) -> None:
+        """Draw outlines of that many pixels of the finest level; 0 fills the cells."""
+        if width != self._look.outline:
+            self.outline = self._look.outline = width
+            self._redraw(self._palette)
+
     def clear(self) -> None:
         """No colours and no rings."""
         self._look.ring = None

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stplm_napari.colouring_kinds import own_labels
-from stplm_napari.colourings import Categories, Numbers
+from stplm_napari.colourings import BOTH, CELLS, OUTLINE, Categories, Numbers
 from stplm_napari.session import Session
 
 if TYPE_CHECKING:
     from stplm_napari.overlay import CellOverlay
+
+_FILLED, _OUTLINED = 0.7, 1.0
+"""Opacity of the layer: under filled cells, the image still shows."""
 
 
 def paint(overlay: CellOverlay, session: Session) -> None:
@@ -23,6 +26,16 @@ def paint(overlay: CellOverlay, session: Session) -> None:
         nothing = Categories(np.full(session.table.n_obs, -1, np.int16), [], [], under_labels=True)
         _paint_categories(overlay, session, shown or nothing)
     overlay.highlight(session.annotations.labels.rows)
+
+
+def paint_style(overlay: CellOverlay, outlines: CellOverlay, session: Session) -> None:
+    """Fill the cells, draw their outlines in their colours, or both: filled, with outlines of one colour."""
+    how = session.colouring
+    as_outlines = how.style == OUTLINE and how.by != CELLS
+    overlay.draw_outlines(how.outline_px if as_outlines else 0)
+    overlay.layer.opacity = _OUTLINED if as_outlines else _FILLED
+    outlines.draw_outlines(how.outline_px)
+    outlines.layer.visible = how.style == BOTH or how.by == CELLS
 
 
 def _paint_numbers(overlay: CellOverlay, session: Session, shown: Numbers) -> None:

@@ -123,7 +123,7 @@ def prepare_images(section: SpatialData) -> list[Channel]:
     channels, store = [], TileStore()
     for i, channel in enumerate(names):
         planes = image_levels(_enough_levels([level[i] for level in levels_of(images[name])]), store)
-        channels.append(Channel(channel, planes, placement, _contrast(planes), name))
+        channels.append(Channel(channel, planes, placement, contrast_of(planes), name))
     _warm_up_image()
     return sorted(channels, key=lambda c: not c.name.lower().startswith(_DAPI))
 
@@ -232,7 +232,7 @@ def _enough_levels(planes: list[Any]) -> list[Any]:
     return [*planes[:-1], *label_pyramid(planes[-1], 1024)]
 
 
-def _contrast(planes: Sequence[Any]) -> tuple[float, float]:
+def contrast_of(planes: Sequence[Any]) -> tuple[float, float]:
     """Percentiles that make tissue stand out, bright debris or not, from the finest level that is quick to read."""
     quick = [plane for plane in planes if np.prod(plane.shape) <= _QUICK_PIXELS]
     values = np.asarray(quick[0] if quick else planes[-1])

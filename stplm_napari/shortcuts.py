@@ -45,6 +45,7 @@ HELP: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         (
             ("Space held, or middle button", "Move the view while a tool draws"),
             ("Wheel", "Zoom"),
+            ("D, Shift-D", "Next and previous disagreement, while the tissue shows them"),
             ("?", "This list"),
         ),
     ),

@@ -1,63 +1,101 @@
-"""What a viewer's tissue is coloured by: values that take a while are made in a thread before the tissue changes."""
+"""What a viewer shows of its section: colours, disagreements, transcripts, the cell that is looked at."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
 
 from stplm.errors import SectionError
-from stplm_napari.jobs import Slot
+from stplm_napari.disagreements import Disagreements
+from stplm_napari.jobs import FAILED, Slot
+from stplm_napari.transcript_points import TranscriptPoints
+from stplm_napari.watch import Watch
 
 if TYPE_CHECKING:
     from stplm_napari.colourings import Shown
-    from stplm_napari.jobs import Jobs
-    from stplm_napari.session import Session
+    from stplm_napari.workspace import Workspace
+
+NEXT_KEY, PREVIOUS_KEY = "D", "Shift-D"
 
 
 class Viewing:
-    """Colours the tissue by any source; the latest wish wins."""
+    """Colours the tissue by any source; values that take a while are made in a thread, and the latest wish wins."""
 
     wish_changed = Signal()
 
-    def __init__(self, session: Session, jobs: Jobs) -> None:
-        self._session, self._jobs = session, jobs
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace, self._session = workspace, workspace.session
         self.making = Slot()
         """The values of a source being made."""
         self.wish = ""
         """The key whose values are being made; "" when the tissue shows what was asked for."""
+        self.watch = Watch(workspace)
+        self.transcripts = TranscriptPoints(workspace)
+        self.disagreements = Disagreements(workspace.session, self.watch.go_to)
+        self._bind("bind")
 
     def colour_by(self, key: str) -> None:
         """Colour the tissue by a source, at once or as soon as its values are there. An unknown one is an error."""
-        session = self._session
-        if session.sources.find(key) is None:
+        session, sources = self._session, self._session.sources
+        if sources.find(key) is None:
             name = key.rpartition(":")[2]
-            expected = f"one of the {session.table.n_vars} genes of the panel" if key.startswith("gene:") else ""
-            session.failed.emit(
-                SectionError(f"The cells cannot be coloured by {name}.", expected=expected, mend="Choose another.")
-            )
+            session.failed.emit(SectionError(f"The cells cannot be coloured by {name}.", mend="Choose another source."))
             return
-        if not session.sources.is_slow(key):
+        if not sources.is_slow(key):
             self._show(key)
             return
         self.wish = key
         self.wish_changed.emit()
-        made_from, sources = session.revision, session.sources
+        opened, stamp = session.revision.section, sources.stamp(key)
 
         def put(shown: Shown | None) -> bool:
-            if session.revision.section != made_from.section:
+            if session.revision.section != opened:
                 return False
-            sources.keep(key, shown)
+            sources.keep(key, shown, stamp)
             if self.wish != key:
                 return False
             self._show(key)
             return True
 
-        self.making.take(
-            self._jobs.start(f"Reading {key.rpartition(':')[2]}", lambda _: sources.make(key), put, quiet=True)
+        def ended() -> None:
+            if job.state == FAILED and self.wish == key:
+                self._show(session.colouring.by)
+
+        job = self._workspace.jobs.start(
+            f"Reading {key.rpartition(':')[2]}", lambda _: sources.make(key), put, quiet=True
         )
+        self.making.take(job)
+        job.ended.connect(ended)
+
+    def close(self) -> None:
+        """Let go of mouse and keys."""
+        self.watch.close()
+        self.transcripts.close()
+        self._bind("unbind")
 
     def _show(self, key: str) -> None:
         self.wish = ""
         self._session.colour(by=key)
         self.wish_changed.emit()
+
+    def _bind(self, how: str) -> None:
+        viewer = self._workspace.viewer
+        if not hasattr(viewer, "bind_key"):
+            return
+        for key, step in ((NEXT_KEY, 1), (PREVIOUS_KEY, -1)):
+            go = partial(self._step, step) if how == "bind" else None
+            viewer.bind_key(key, None if go is None else _named(go), overwrite=True)
+
+    def _step(self, by: int) -> None:
+        self.disagreements.step(by)
+
+
+def _named(action: Any) -> Any:
+    """A function of its own, for napari asks a key binding for its name."""
+
+    def stplm_step(_: Any) -> None:
+        action()
+
+    return stplm_step

@@ -56,7 +56,6 @@ class Workspace(QObject):
         self.session = Session.of(viewer)
         self.jobs = Jobs(self, activity=hasattr(viewer, "window"))
         self.worker = WorkerProcess()
-        self.viewing = Viewing(self.session, self.jobs)
         self.canvas: Canvas | None = None
         self.opening, self.drawing = Slot(), Slot()
         self.embedding, self.classifying, self.exporting = Slot(), Slot(), Slot()
@@ -67,6 +66,7 @@ class Workspace(QObject):
         self.written: Path | None = None
         """What was exported last, and when (local time, HH:MM)."""
         self.written_at = ""
+        self.viewing = Viewing(self)
         self.choices: dict[str, dict[str, Any]] = {}
         """What is chosen in the docks' forms, so that a dock opened again shows it."""
         self._live = True
@@ -98,6 +98,7 @@ class Workspace(QObject):
         self._listen_to_keys("disconnect")
         if self._menu is not None:
             self._menu.close()
+        self.viewing.close()
         Session.forget(self.viewer)
         if self.canvas is not None:
             self.canvas.let_go()

@@ -12,6 +12,7 @@ from stplm_napari.journal import annotator, choose_annotator
 from stplm_napari.session import Session
 from stplm_napari.steps import Step
 from stplm_napari.tools import BRUSH, CLEAR, LABEL, LASSO, POLYGON, REGION, SELECT
+from stplm_napari.widgets.categories import CategoryList
 from stplm_napari.widgets.classform import ask_class
 from stplm_napari.widgets.colouring import ColouringBar
 from stplm_napari.widgets.common import Dock, EmptyState, More
@@ -83,6 +84,7 @@ class AnnotateWidget(Dock):
         layout.addWidget(self.fitting)
         layout.addWidget(self.result)
         layout.addWidget(ColouringBar(self))
+        layout.addWidget(CategoryList(self))
         layout.addWidget(More(self._signature()))
         for part in (self.empty, self.no_tissue, self.content):
             self.body.addWidget(part)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QCompleter, QHBoxLayout, QLineEdit, QSlider, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QHBoxLayout, QSlider, QVBoxLayout, QWidget
 
 from stplm_napari import colourings as by
-from stplm_napari.colouring_kinds import genes
 from stplm_napari.colourings import Numbers
+from stplm_napari.widgets.genesearch import GeneSearch
 from stplm_napari.widgets.range import RangeBar
 from stplm_napari.widgets.scale import ColourScale
 from stplm_napari.widgets.style import text
@@ -35,11 +35,8 @@ class ColouringBar(QWidget):
         self.by.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.by.setMinimumContentsLength(12)
         self.by.activated.connect(self._choose)
-        self.gene = QLineEdit()
-        self.gene.setPlaceholderText("Gene symbol, e.g. ERBB2")
+        self.gene = GeneSearch(dock, self._choose_gene, "Gene symbol, e.g. ERBB2")
         self.gene.setToolTip("Type a part of a symbol and choose; the tissue shows the gene's counts in each cell")
-        self.gene.setClearButtonEnabled(True)
-        self.gene.returnPressed.connect(self._choose_gene)
         row = QHBoxLayout()
         row.addWidget(text("Colour by", "name", wrap=False))
         row.addWidget(self.by, 1)
@@ -70,10 +67,10 @@ class ColouringBar(QWidget):
         session = self._session
         for signal in (session.section_opened, session.embedded, session.predicted, session.sources_changed):
             dock.listen(signal, self.refresh)
+        for signal in (session.labels_changed, session.regions_changed):
+            dock.listen(signal, self.refresh)
         for signal in (session.colouring_changed, self._viewing.wish_changed):
             dock.listen(signal, self.refresh)
-        dock.listen(session.section_opened, self._list_genes)
-        self._list_genes()
         self.refresh()
 
     def refresh(self) -> None:
@@ -124,15 +121,6 @@ class ColouringBar(QWidget):
                 self.by.insertSeparator(self.by.count())
             self.by.addItem(words, key)
 
-    def _list_genes(self) -> None:
-        completer = QCompleter(sorted(genes(self._session)), self)
-        completer.setCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)
-        completer.setFilterMode(Qt.MatchFlag.MatchContains)
-        completer.activated.connect(self._viewing_gene)
-        self.gene.setCompleter(completer)
-        self.gene.clear()
-        self._asks_for_gene = False
-
     def _choose(self) -> None:
         key = self.by.currentData()
         self._asks_for_gene = key == _GENE
@@ -142,14 +130,5 @@ class ColouringBar(QWidget):
             self.refresh()
             self.gene.setFocus()
 
-    def _choose_gene(self) -> None:
-        """What was typed: a symbol in any case."""
-        typed = self.gene.text().strip()
-        found = {name.upper(): name for name in genes(self._session)}
-        if typed:
-            self._viewing_gene(found.get(typed.upper(), typed))
-
-    def _viewing_gene(self, symbol: str) -> None:
-        self.gene.setText(symbol)
-        self.gene.clearFocus()
+    def _choose_gene(self, symbol: str) -> None:
         self._viewing.colour_by(_GENE + symbol)

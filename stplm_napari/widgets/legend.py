@@ -5,18 +5,23 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import QPoint, QSize, Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QColorDialog, QFrame, QHBoxLayout, QLabel, QMenu, QToolButton, QVBoxLayout, QWidget
 
 from stplm.errors import StplmError
 from stplm_napari.changes import CellClass
+from stplm_napari.colourings import CLASS, LABEL, Categories
 from stplm_napari.session import Session
+from stplm_napari.widgets.categories import act_menu, is_solo_click
 from stplm_napari.widgets.classform import ask_class
 from stplm_napari.widgets.icons import eye_icon, swatch_icon
 from stplm_napari.widgets.style import ink, set_property, text
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from stplm_napari.widgets.common import Dock
 
 _KEY = 18
@@ -52,7 +57,7 @@ class Legend(QWidget):
             for row in self.rows.values():
                 self._layout.removeWidget(row)
                 row.deleteLater()
-            self.rows = {c.name: ClassRow(c, self._session, ink(self._dock.theme)) for c in classes}
+            self.rows = {c.name: ClassRow(c, self._dock, ink(self._dock.theme)) for c in classes}
             for row in self.rows.values():
                 self._layout.addWidget(row)
         self.refresh()
@@ -79,9 +84,10 @@ class Legend(QWidget):
 class ClassRow(QFrame):
     """One class."""
 
-    def __init__(self, shown: CellClass, session: Session, ink: QColor) -> None:
+    def __init__(self, shown: CellClass, dock: Dock, ink: QColor) -> None:
         super().__init__()
-        self.shown, self._session, self._ink = shown, session, ink
+        self.shown, self._dock, self._ink = shown, dock, ink
+        self._session: Session = dock.session
         self.setProperty("kind", "row")
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         self.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
@@ -91,7 +97,7 @@ class ClassRow(QFrame):
         row.setSpacing(7)
         self.eye = QToolButton()
         self.eye.setIconSize(QSize(16, 16))
-        self.eye.setToolTip("Show or hide the cells of this class")
+        self.eye.setToolTip("Show or hide the cells of this class; with Alt, show only this one, and again all")
         self.eye.clicked.connect(self._toggle_eye)
         self.swatch = QToolButton()
         self.swatch.setIcon(swatch_icon(shown.colour))
@@ -148,7 +154,10 @@ class ClassRow(QFrame):
                 self._try(partial(self._session.annotations.change_class, found.name, **changed))
 
     def _toggle_eye(self) -> None:
-        self._session.colour(hidden=self._session.colouring.hidden ^ {self.shown.name})
+        if is_solo_click():
+            self._show_only()
+        else:
+            self._session.colour(hidden=self._session.colouring.hidden ^ {self.shown.name})
 
     def _choose_colour(self) -> None:
         colour = QColorDialog.getColor(QColor(self.shown.colour), self, f"Colour of {self.shown.name}")
@@ -163,6 +172,7 @@ class ClassRow(QFrame):
         menu.addAction("Show only this class", self._show_only)
         if session.colouring.hidden:
             menu.addAction("Show all classes", partial(session.colour, hidden=frozenset()))
+        act_menu(menu, self._dock, self._rows, f"cells of {name}")
         faint = menu.addMenu("Opacity")
         for percent in (100, 75, 50, 25):
             faint.addAction(f"{percent} %", partial(self._set_opacity, percent / 100))
@@ -184,7 +194,15 @@ class ClassRow(QFrame):
         menu.popup(self.mapToGlobal(at))
 
     def _show_only(self) -> None:
-        self._session.colour(hidden=frozenset(c.name for c in self._session.classes) - {self.shown.name})
+        """Only this class; a second time, all."""
+        others = frozenset(c.name for c in self._session.classes) - {self.shown.name}
+        self._session.colour(hidden=frozenset() if self._session.colouring.hidden == others else others)
+
+    def _rows(self) -> NDArray[np.int64]:
+        """Cells of this class: as the tissue shows them, else as predicted or labelled."""
+        sources, how = self._session.sources, self._session.colouring
+        shown = sources.of(how.by if how.is_of_classes else CLASS if self._session.is_predicted else LABEL)
+        return shown.rows(self.shown.name) if isinstance(shown, Categories) else np.zeros(0, np.int64)
 
     def _set_opacity(self, opacity: float) -> None:
         self._session.colour(opacity={**self._session.colouring.opacity, self.shown.name: opacity})

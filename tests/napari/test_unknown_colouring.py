@@ -77,7 +77,8 @@ def test_the_choice_is_there_when_the_score_is(session: Session, qtbot: Any) -> 
     from stplm_napari.viewing import Viewing
     from stplm_napari.widgets.colouring import ColouringBar
 
-    workspace = SimpleNamespace(viewing=Viewing(session, Jobs()))
+    workspace = SimpleNamespace(session=session, jobs=Jobs(), viewer=None, canvas=None)
+    workspace.viewing = Viewing(workspace)
     dock = SimpleNamespace(
         session=session, workspace=workspace, listen=lambda signal, slot: signal.connect(lambda *_: slot())
     )
