@@ -96,8 +96,9 @@ class Workspace(QObject):
         """End all that runs and forget the session. The window calls it when it goes."""
         self._of.pop(self.viewer, None)
         self._listen_to_keys("disconnect")
-        if self._menu is not None:
+        if self._menu is not None:  # once: a window that goes calls the workspaces that it had before, too
             self._menu.close()
+            self._menu = None
         self.viewing.close()
         Session.forget(self.viewer)
         if self.canvas is not None:
