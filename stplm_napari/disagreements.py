@@ -22,11 +22,11 @@ from stplm.evaluation.disagreement import (
 from stplm.palette import UNASSIGNED_COLOUR
 from stplm_napari.colouring_kinds import COLUMNS, columns, own_labels
 from stplm_napari.colourings import Categories, Kind, Source, add_kind
-from stplm_napari.selection import CellGrid, in_polygon
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from stplm_napari.selection import CellGrid
     from stplm_napari.session import Session
 
 COMPARE = "compare"
@@ -96,6 +96,8 @@ def compared(session: Session, name: str) -> Compared | None:
 
 def _cells_by_class(session: Session) -> dict[str, NDArray[np.int64]]:
     """Rows of the cells in the regions of each class; a tumour region holds all tumour classes."""
+    from stplm_napari.selection import in_polygon
+
     regions = [region for region in session.annotations.regions if region.class_name]
     grid = _grid_of(session)
     inside: dict[str, list[NDArray[np.int64]]] = {}
@@ -130,6 +132,8 @@ _grids: WeakKeyDictionary[Session, tuple[int, CellGrid]] = WeakKeyDictionary()
 
 
 def _grid_of(session: Session) -> CellGrid:
+    from stplm_napari.selection import CellGrid
+
     opened = session.revision.section
     if session not in _grids or _grids[session][0] != opened:
         _grids[session] = opened, CellGrid(np.asarray(session.table.obsm[keys.SPATIAL], float)[:, :2])
