@@ -10,9 +10,29 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from functools import lru_cache
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 ONE_AT_A_TIME = threading.RLock()
 _BLOCK = 32_768
+
+
+@lru_cache(maxsize=1)
+def _libraries() -> ThreadpoolController:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """Within it, matrix products run in one thread: small ones gain nothing from more, give the same bytes on any
+    machine of a kind, and may be called from threads of ours. The libraries are looked for once: that takes a while.
+    """
+    return cast("AbstractContextManager[object]", _libraries().limit(limits=1))
 
 
 def in_blocks(do: Callable[[int, int], None], n: int, block: int = _BLOCK) -> None:

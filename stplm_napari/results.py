@@ -97,13 +97,15 @@ def snapshot(table: AnnData) -> AnnData:
     """A table that a task may add to: columns, arrays and entries. What is there already is shared, not copied."""
     import anndata
 
-    return anndata.AnnData(
-        X=table.X,
-        obs=table.obs.copy(deep=False),
-        var=table.var.copy(deep=False),
-        uns=deepcopy(dict(table.uns)),
-        **{part: dict(getattr(table, part)) for part in ("obsm", "varm", "obsp", "varp", "layers")},
-    )
+    # The ids are the table's: whether a million of them are unique is not looked up again.
+    with anndata.settings.override(check_uniqueness=False):
+        return anndata.AnnData(
+            X=table.X,
+            obs=table.obs.copy(deep=False),
+            var=table.var.copy(deep=False),
+            uns=deepcopy(dict(table.uns)),
+            **{part: dict(getattr(table, part)) for part in ("obsm", "varm", "obsp", "varp", "layers")},
+        )
 
 
 def section_snapshot(section: SpatialData, table: AnnData) -> SpatialData:

@@ -184,14 +184,19 @@ class Session:
 
     def predicted_counts(self) -> dict[str, int]:
         """Cells per predicted class."""
-        return dict(self.table.obs[keys.CLASS].value_counts()) if self.is_predicted else {}
+        if not self.is_predicted:
+            return {}
+        codes = self.table.obs[keys.CLASS].cat.codes.to_numpy()
+        found = np.bincount(codes[codes >= 0], minlength=len(self.predicted_classes))
+        return {name: int(n) for name, n in zip(self.predicted_classes, found, strict=True)}
 
     def n_unsure(self) -> int:
         """Cells with a class whose confidence is under the slider."""
         if not self.is_predicted:
             return 0
         obs = self.table.obs
-        return int(((obs[keys.CONFIDENCE] < self.colouring.unsure_below) & obs[keys.CLASS].notna()).sum())
+        unsure = obs[keys.CONFIDENCE].to_numpy() < self.colouring.unsure_below
+        return int(np.count_nonzero(unsure & (obs[keys.CLASS].cat.codes.to_numpy() >= 0)))
 
     def possible_colourings(self) -> tuple[str, ...]:
         """Keys of what the cells can be coloured by now, genes apart."""
@@ -344,7 +349,8 @@ class Session:
             return False
         first = not self.is_predicted
         # Not every kind of classifier has this score; one prediction's must not stay beside another's classes.
-        self.table.obs.drop(columns=keys.UNKNOWN, errors="ignore", inplace=True)
+        if keys.UNKNOWN in self.table.obs:
+            del self.table.obs[keys.UNKNOWN]
         result.put_into(self.table)
         self.sources.renew()
         self.classifier, self.prediction = classifier, prediction
@@ -352,6 +358,15 @@ class Session:
         self.predicted.emit()
         if first or self.colouring.by in (CELLS, CLUSTER) or self.sources.find(self.colouring.by) is None:
             self.colour(by=CLASS)
+        return True
+
+    def put_unknown(self, scores: NDArray[np.float32], classifier: Any) -> bool:
+        """Add the unknown score (n_cells,) to the prediction of a classifier; False when there is another one now."""
+        if classifier is not self.classifier or not self.is_predicted:
+            return False
+        self.table.obs[keys.UNKNOWN] = scores
+        self.sources.renew()
+        self.sources_changed.emit()
         return True
 
     def colour(self, **what: Any) -> None:

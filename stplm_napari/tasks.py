@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
 
+    from stplm.tasks.features import Features
+
 FROM_LABELS, FROM_COLUMN, FROM_PROFILES = "labels", "column", "profiles"
 _TABLE = "table.h5ad"
 
@@ -74,6 +76,11 @@ def import_classifier() -> None:
     symbol_to_ensembl()
 
 
+def prepare_to_classify(features: Features, seed: int = 0) -> None:
+    """What :func:`classify` derives from the features alone."""
+    _ = features.scale, features.sample, features.kinds(seed)
+
+
 def labels_for(table: AnnData, params: Mapping[str, Any]) -> pd.Series:
     """Class names by cell id, from where ``params["source"]`` says; the user's own labels always go first.
 
@@ -110,11 +117,13 @@ def _seeds(table: AnnData, profiles: str, per_class: int, seed: int) -> pd.Serie
     return seeds.astype(object)
 
 
-def classify(table: AnnData, params: Mapping[str, Any]) -> tuple[Any, pd.Series]:
+def classify(
+    table: AnnData, params: Mapping[str, Any], features: Features | None = None, *, unknown: bool = True
+) -> tuple[Any, pd.Series]:
     """Learn from the labels and call every cell. Returns the classifier and the labels it learnt from.
 
     ``params``: ``source`` and what :func:`labels_for` needs with it; ``tumour``, ``{class: whether it means tumour}``
-    (classes that are not in it: by name); ``seed``.
+    (classes that are not in it: by name); ``seed``. ``features`` and ``unknown`` as for ``stplm.predict``.
     """
     import stplm
 
@@ -123,8 +132,10 @@ def classify(table: AnnData, params: Mapping[str, Any]) -> tuple[Any, pd.Series]
     flags = params.get("tumour", {})
     tumour = [name for name in map(str, labels.unique()) if flags.get(name, is_tumour_name(name))]
     seeded = params["source"] == FROM_PROFILES
-    classifier = stplm.fit_classifier(table, labels, tumour_classes=tumour, seeded=seeded, seed=params.get("seed", 0))
-    stplm.predict(table, classifier)
+    classifier = stplm.fit_classifier(
+        table, labels, tumour_classes=tumour, seeded=seeded, seed=params.get("seed", 0), features=features
+    )
+    stplm.predict(table, classifier, features=features, unknown=unknown)
     return classifier, labels
 
 

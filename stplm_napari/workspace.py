@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -29,14 +30,16 @@ from stplm_napari.recent import remember
 from stplm_napari.recording import Recorder
 from stplm_napari.results import Result, section_snapshot, snapshot
 from stplm_napari.saving import SessionFiles
-from stplm_napari.session import Embedding, Prediction, Session
+from stplm_napari.session import UNKNOWN, Embedding, Prediction, Session
 from stplm_napari.steps import Step
 from stplm_napari.tools import CLEAR, LABEL, REGION, SELECT, SELECT_MORE, Shape
+from stplm_napari.unlike import UnlikeScores
 from stplm_napari.viewing import Viewing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from stplm.tasks.features import FeatureCache
     from stplm_napari.layers import SectionLayers
     from stplm_napari.prepare import CellImage
 
@@ -62,6 +65,7 @@ class Workspace(QObject):
         self.picking = Slot()
         self.recorder = Recorder(self)
         self.sessions = SessionFiles(self)
+        self.unlike = UnlikeScores(self)
         self._to_pick: deque[tuple[Callable[[], NDArray[np.int64]], str, str]] = deque()
         self.written: Path | None = None
         """What was exported last, and when (local time, HH:MM)."""
@@ -165,6 +169,7 @@ class Workspace(QObject):
         for slot in (self.drawing, self.embedding, self.classifying, self.exporting, self.picking, self.viewing.making):
             slot.clear()
         self._to_pick.clear()
+        self.__dict__.pop("features", None)
         self.base, self._again, self.written = {"source": tasks.FROM_LABELS}, False, None
         if self.canvas is not None:
             self.canvas.close()
@@ -202,6 +207,7 @@ class Workspace(QObject):
         if self.canvas is not None:
             _ = self.canvas.layers.picker.grid
         tasks.import_classifier()
+        self._prepare_to_fit()
         try:
             self.worker.call("stplm_napari.tasks:import_torch", Path(), {})
         except StplmError:
@@ -232,6 +238,7 @@ class Workspace(QObject):
             about = result.uns.get("embedding", {})
             made = Embedding(str(about.get("model", model)), _now(), time.monotonic() - started)
             kept = self.session.put_embedding(result, made_from, made, step)
+            self._prepare_to_fit()
             self._request_refit()
             return kept
 
@@ -277,14 +284,19 @@ class Workspace(QObject):
         n_own = sum(map(len, own.values()))
         model = session.embedding.model if session.embedding else ""
 
+        whole = session.colouring.by == UNKNOWN
+
         def run(progress: Progress) -> tuple[Any, int, Result]:
             progress(0, 0)
-            classifier, labels = tasks.classify(table, params)
+            classifier, labels = tasks.classify(table, params, self.features.of(table), unknown=whole)
             progress(0, 0)
             return classifier, len(labels), Result.prediction_of(table)
 
         def put(result: tuple[Any, int, Result]) -> bool:
             classifier, n_labels, prediction = result
+            if not whole and session.colouring.by == UNKNOWN:  # chosen meanwhile
+                self._again = True
+                return False
             made = Prediction(_source_words(params, n_own, n_labels), n_labels, model, _now(), made_from)
             kept = session.put_prediction(prediction, classifier, made, step)
             if kept:  # what could not be learnt from is not tried again at the next click
@@ -294,6 +306,25 @@ class Workspace(QObject):
         job = self.jobs.start("Classifying cells", run, put, quiet=True)
         job.ended.connect(lambda: self._after_fit(job))
         return self.classifying.take(job)
+
+    @cached_property
+    def features(self) -> FeatureCache:
+        """Features of the open section, made once for all who fit or suggest: ``features.of(session.table)``, in a
+        thread. They follow the embedding by themselves."""
+        from stplm.tasks.features import FeatureCache
+
+        return FeatureCache()
+
+    def _prepare_to_fit(self) -> None:
+        """Make now, while nobody waits, what the first fit needs; a failure is that fit's to tell."""
+        if self.session.is_embedded:
+            table = self.session.table
+
+            def make() -> None:
+                with contextlib.suppress(StplmError):
+                    tasks.prepare_to_classify(self.features.of(table))
+
+            threading.Thread(target=make, daemon=True).start()
 
     def _own_labels(self) -> dict[str, list[str]]:
         """``{class: [cell ids]}``."""
@@ -390,11 +421,12 @@ class Workspace(QObject):
         colours = {c.name: c.colour for c in self.session.classes}
         own = {"labels": self._own_labels(), "colours": colours}
         step = Step("export", {"path": str(path), "what": what, "overwrite": overwrite, **own, **options})
-        table, opened = snapshot(self.session.table), self.session.revision.section
+        table, opened, classifier = snapshot(self.session.table), self.session.revision.section, self.session.classifier
         section = section_snapshot(self.session.section, table)
 
         def run(progress: Progress) -> Path:
             progress(0, 0)
+            self.unlike.complete(table, classifier)
             return tasks.export(section, table, **step.params)
 
         def note(written: Path) -> None:

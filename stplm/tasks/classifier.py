@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stplm.errors import LabelError, ModelError
 from stplm.evidence import FADE_COUNTS, evidence
 from stplm.io.staged import restore_interrupted, staged_folder
-from stplm.kernels import in_blocks
+from stplm.kernels import in_blocks, one_thread
 from stplm.scheme import Scheme, check_scheme
 from stplm.tasks.classifier_scores import linear_scores, score_outcomes
 from stplm.tasks.features import Features
@@ -134,8 +134,6 @@ class Classifier:
 
     def unknown_scores(self, features: Features) -> NDArray[np.float32] | None:
         """(n,) how unlike every labelled class each cell is; None where the classifier has no such score."""
-        from threadpoolctl import threadpool_limits
-
         score = self.unknown
         if score is None:
             return None
@@ -144,7 +142,7 @@ class Classifier:
         def measure(start: int, stop: int) -> None:
             scores[start:stop] = score.score(features.dense(slice(start, stop)), features.depth[start:stop])
 
-        with threadpool_limits(1):
+        with one_thread():
             in_blocks(measure, len(scores), 4096)
         return scores
 

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from stplm.kernels import in_blocks
+from stplm.kernels import in_blocks, one_thread
 from stplm.tasks.outcome import CERTAIN
 
 if TYPE_CHECKING:
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
     from stplm.scheme import Scheme
 
-_LANES = 8
-"""Classes that are summed together: as many as fit the registers."""
+_LANES = 16
+"""Classes that are summed together: as many as fit the registers. The kernels spell the number out, or it would not be
+a constant to the compiler."""
+_BLOCK = 8192
 
 
 def linear_scores(
@@ -44,15 +46,20 @@ def linear_scores(
     bias
         (k,)
     """
-    scores = np.empty((level.shape[0], len(bias)), dtype=np.float32)
-    weights = _lanes(dense_weights), _lanes(level_weights), _lanes(np.asarray(bias)[:, None])[:, 0]
-    rows = (own, fit, level.indptr, level.indices, level.data)
+    scores = np.empty((level.shape[0], -(-len(bias) // _LANES) * _LANES), dtype=np.float32)
+    of_dense, of_level, start_at = _lanes(dense_weights), _lanes(level_weights), _lanes(np.asarray(bias)[:, None])[0]
+    of_own, of_fit = of_dense[: own.shape[1]], of_dense[own.shape[1] :]
 
     def score(start: int, stop: int) -> None:
-        _linear(*rows, *weights, scores, start, stop)
+        part = scores[start:stop]
+        np.matmul(own[start:stop], of_own, out=part)
+        part += fit[start:stop] @ of_fit
+        part += start_at
+        _add_sparse(level.indptr, level.indices, level.data, of_level, scores, start, stop)
 
-    in_blocks(score, len(scores))
-    return scores
+    with one_thread():
+        in_blocks(score, len(scores), _BLOCK)
+    return scores[:, : len(bias)]
 
 
 def score_outcomes(
@@ -101,6 +108,13 @@ def score_outcomes(
     return proba, tumour
 
 
+def most_probable(proba: NDArray[np.floating]) -> tuple[NDArray[np.int16], NDArray[np.float32]]:
+    """Of probabilities (n, k): the place (n,) of the highest of each row, the first where level, and its value."""
+    code, value = np.empty(len(proba), dtype=np.int16), np.empty(len(proba), dtype=np.float32)
+    in_blocks(lambda start, stop: _most_probable(proba, code, value, start, stop), len(proba))
+    return code, value
+
+
 def weigh_counts(counts: csr_matrix, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n, k) float64: counts (n, n_genes) of any number type @ weights (k, n_genes), transposed."""
     out = np.empty((counts.shape[0], len(weights)), dtype=np.float64)
@@ -135,51 +149,30 @@ def _lanes(weights: NDArray[np.floating]) -> NDArray[np.float32]:
     return made
 
 
-# The kernels take a stretch of rows and let go of the interpreter's lock. Eight sums at a time stay in registers.
+# The kernels take a stretch of rows and let go of the interpreter's lock.
 
 
-@numba.njit(cache=True, nogil=True)
-def _linear(
-    first: Any,
-    second: Any,
-    indptr: Any,
-    indices: Any,
-    data: Any,
-    dense_weights: Any,
-    level_weights: Any,
-    bias: Any,
-    scores: Any,
-    start: int,
-    stop: int,
-) -> None:
-    k, width = scores.shape[1], first.shape[1]
-    for row in range(start, stop):
-        for lane in range(0, k, 8):
-            s0, s1, s2, s3 = bias[lane], bias[lane + 1], bias[lane + 2], bias[lane + 3]
-            s4, s5, s6, s7 = bias[lane + 4], bias[lane + 5], bias[lane + 6], bias[lane + 7]
-            for column in range(width + second.shape[1]):
-                x = first[row, column] if column < width else second[row, column - width]
-                s0 += x * dense_weights[column, lane]
-                s1 += x * dense_weights[column, lane + 1]
-                s2 += x * dense_weights[column, lane + 2]
-                s3 += x * dense_weights[column, lane + 3]
-                s4 += x * dense_weights[column, lane + 4]
-                s5 += x * dense_weights[column, lane + 5]
-                s6 += x * dense_weights[column, lane + 6]
-                s7 += x * dense_weights[column, lane + 7]
-            for place in range(indptr[row], indptr[row + 1]):
-                x, gene = data[place], indices[place]
-                s0 += x * level_weights[gene, lane]
-                s1 += x * level_weights[gene, lane + 1]
-                s2 += x * level_weights[gene, lane + 2]
-                s3 += x * level_weights[gene, lane + 3]
-                s4 += x * level_weights[gene, lane + 4]
-                s5 += x * level_weights[gene, lane + 5]
-                s6 += x * level_weights[gene, lane + 6]
-                s7 += x * level_weights[gene, lane + 7]
-            sums = (s0, s1, s2, s3, s4, s5, s6, s7)
-            for i in range(min(8, k - lane)):
-                scores[row, lane + i] = sums[i]
+@numba.njit(cache=True, nogil=True, fastmath=True)
+def _add_sparse(indptr: Any, indices: Any, data: Any, weights: Any, scores: Any, start: int, stop: int) -> None:
+    for lane in range(0, weights.shape[1], 16):
+        for row in range(start, stop):
+            sums = scores[row, lane : lane + 16]
+            place, end = indptr[row], indptr[row + 1]
+            while place + 3 < end:
+                x0, x1, x2, x3 = data[place], data[place + 1], data[place + 2], data[place + 3]
+                w0 = weights[indices[place], lane : lane + 16]
+                w1 = weights[indices[place + 1], lane : lane + 16]
+                w2 = weights[indices[place + 2], lane : lane + 16]
+                w3 = weights[indices[place + 3], lane : lane + 16]
+                for i in range(16):
+                    sums[i] += x0 * w0[i] + x1 * w1[i] + x2 * w2[i] + x3 * w3[i]
+                place += 4
+            while place < end:
+                x0 = data[place]
+                w0 = weights[indices[place], lane : lane + 16]
+                for i in range(16):
+                    sums[i] += x0 * w0[i]
+                place += 1
 
 
 @numba.njit(cache=True, nogil=True)
@@ -229,6 +222,16 @@ def _outcomes(
         tumour[row] = share
         for i in range(k):
             proba[row, i] = z[i] / total[0] * share if side[i] else z[i] / total[1] * (1.0 - share)
+
+
+@numba.njit(cache=True, nogil=True)
+def _most_probable(proba: Any, code: Any, value: Any, start: int, stop: int) -> None:
+    for row in range(start, stop):
+        best = 0
+        for i in range(1, proba.shape[1]):
+            if proba[row, i] > proba[row, best]:
+                best = i
+        code[row], value[row] = best, proba[row, best]
 
 
 @numba.njit(cache=True, nogil=True)

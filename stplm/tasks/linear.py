@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from stplm.kernels import one_thread
+
 
 def fit_logistic(
     inputs: NDArray[np.float64],
@@ -32,11 +34,9 @@ def fit_logistic(
 
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
 
     head = LogisticRegression(C=penalty, max_iter=200, class_weight="balanced" if balanced else None)
-    # One thread: matrices this small gain nothing from more, and it gives the same bytes on any machine of a kind.
-    with warnings.catch_warnings(), threadpool_limits(1):
+    with warnings.catch_warnings(), one_thread():
         # Stopping early is a form of regularisation here, not an error; and fine-tuning goes on from there.
         warnings.simplefilter("ignore", ConvergenceWarning)
         head.fit(inputs, codes, sample_weight=weights)

@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stplm import keys
+from stplm.tasks.classifier_scores import most_probable
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -40,10 +41,10 @@ def write_prediction(
     unknown
         (n_cells,) where the classifier has such a score; one of another classifier is taken out.
     """
-    codes = np.where(empty, -1, proba.argmax(1)).astype(np.int64)
-    confidence = np.where(empty, np.float32(0), proba.max(1))
+    codes, confidence = most_probable(np.asarray(proba, dtype=np.float32))
+    codes[empty], confidence[empty] = -1, 0
     table.obs[keys.CLASS] = pd.Categorical.from_codes(codes, pd.Index(list(classes)))
-    table.obs[keys.CONFIDENCE] = confidence.astype(np.float32)
+    table.obs[keys.CONFIDENCE] = confidence
     # Without counts there is no evidence: a share of the section must not pass for a call.
     table.obs[keys.TUMOUR] = np.where(empty, np.float32(np.nan), tumour).astype(np.float32)
     if unknown is not None:

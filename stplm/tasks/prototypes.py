@@ -56,8 +56,9 @@ class Prototypes:
         return _shares(squared, nearest, self.softness), np.maximum(beyond - 1, 0)
 
     def _scaled(self, vectors: npt.ArrayLike) -> Singles:
-        scaled = (np.asarray(vectors) - self.middle) / self.scale
-        return np.ascontiguousarray(scaled, dtype=np.float32)
+        scaled = np.asarray(vectors, dtype=np.float32) - self.middle.astype(np.float32)
+        scaled /= self.scale.astype(np.float32)
+        return scaled
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
 from stplm.evidence import evidence
+from stplm.kernels import one_thread
 from stplm.tasks.prototypes import Floats, Places, Prototypes, SectionKinds, Singles, find_kinds, profile
 
 PREFIX = "unknown_"
@@ -163,11 +164,9 @@ def unknown_score(
 
     ``vectors``, ``counts`` and ``codes`` are of the labelled cells (l,); ``held_out``: vectors, depth, codes of others.
     """
-    from threadpoolctl import threadpool_limits
-
     of = np.asarray(codes, dtype=np.int64)
     shares = np.full(int(of.max()) + 1, 1.0) if class_shares is None else np.asarray(class_shares, dtype=np.float64)
-    with threadpool_limits(1):
+    with one_thread():
         known = _Known(counts, *kinds.prototypes.mixtures(vectors), of, shares)
         novelty = _novelty(kinds, known)
         if held_out is None:

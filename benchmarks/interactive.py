@@ -1,0 +1,408 @@
+"""The interactive loop on a large section, in a real window: open, embed, click, retrain, recolour, lasso.
+
+Prints a table, and writes ``benchmarks/interactive.json``: rows of ``name, cells, ours, reference, unit, ratio,
+peak_mb, agrees``. Needs a display:
+
+    xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/interactive.py --section SIMULATED
+
+Without ``--section`` one of ``--cells`` cells is simulated first (of a million, that takes minutes). ``--vectors FILE``
+keeps the embedding for the next run.
+
+"Painted" is the end of the frame that shows it. A reference recolours the same cells in the same window. Blocks of the
+window's thread come from a timer that should fire every 5 ms; "ours" are blocks in which the plugin's or the engine's
+code was on the stack all the time, the rest is napari's and the renderer's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.heartbeat import Heartbeat, Phase
+
+SIZE = (1360, 860)
+LASSO_CELLS = 100_000
+
+
+@dataclass
+class Row:
+    """One line of the table. ``agrees``: whether what was shown is right; None where nothing is compared."""
+
+    name: str
+    cells: int
+    ours: float
+    unit: str
+    bar: float | None = None
+    reference: float | None = None
+    ratio: float | None = None
+    peak_mb: float | None = None
+    agrees: bool | None = None
+
+
+class Window:
+    """A napari window with a section in it, and a clock."""
+
+    def __init__(self) -> None:
+        import napari
+        from napari.settings import get_settings
+
+        from stplm_napari.workspace import Workspace
+
+        get_settings().application.confirm_close_window = False
+        self.viewer = napari.Viewer(show=True)
+        self.viewer.window.resize(*SIZE)
+        self.workspace = Workspace.of(self.viewer)
+        self.session = self.workspace.session
+        self.canvas = self.viewer.window._qt_viewer.canvas
+        self.frames = 0
+        self.canvas._scene_canvas.events.draw.connect(self._on_frame, position="last")
+        self.beat = Heartbeat(lambda: [pid] if (pid := self.workspace.worker.pid) else [])
+
+    def _on_frame(self, _: Any) -> None:
+        self.frames += 1
+
+    def turn(self) -> None:
+        """Let the window do what waits, for a moment."""
+        from qtpy.QtCore import QEventLoop
+        from qtpy.QtWidgets import QApplication
+
+        flags = QEventLoop.ProcessEventsFlag
+        QApplication.processEvents(flags.AllEvents | flags.WaitForMoreEvents, 20)
+
+    def until(self, done: Callable[[], bool], seconds: float = 900) -> None:
+        """Turn until something is so."""
+        end = time.monotonic() + seconds
+        while not done():
+            if time.monotonic() > end:
+                sys.exit("interactive: the plugin did not get ready in time")
+            self.turn()
+
+    def rest(self, seconds: float = 0.3) -> None:
+        """Until nothing runs, and a little longer."""
+        workspace = self.workspace
+        self.until(lambda: not workspace.jobs.running and not workspace.will_refit)
+        end = time.monotonic() + seconds
+        self.until(lambda: time.monotonic() > end)
+
+    def painted(self, act: Callable[[], Any], done: Callable[[], bool] = lambda: True) -> float:
+        """Seconds from an act until what it leads to has happened and was drawn."""
+        start = time.perf_counter()
+        act()
+        self.until(done)
+        after = self.frames
+        self.canvas.native.update()
+        self.until(lambda: self.frames > after)
+        return time.perf_counter() - start
+
+    def place(self, xy_um: Any) -> Any:
+        """Where on the canvas a place of the tissue is."""
+        from qtpy.QtCore import QPoint
+
+        camera, native = self.viewer.scene.camera, self.canvas.native
+        x, y = (np.asarray(xy_um) - np.array(camera.center[-1:-3:-1])) * camera.zoom
+        return QPoint(round(native.width() / 2 + x), round(native.height() / 2 + y))
+
+
+def main() -> None:
+    """Run it all and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--section", type=Path, help="a simulated section")
+    parser.add_argument("--cells", type=int, default=1_000_000)
+    parser.add_argument("--vectors", type=Path, help="an .npz file to keep the embedding in, and to take it from")
+    parser.add_argument("--clicks", type=int, default=9)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--no-references", action="store_true", help="leave the two napari ways of recolouring out")
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["STPLM_DATA_DIR"] = scratch
+        section = options.section or _simulated(Path(scratch), options.cells)
+        rows, phases = measure(section, options)
+    report(rows, phases, options.out)
+
+
+def _simulated(folder: Path, cells: int) -> Path:
+    from stplm.simulation import simulate_section
+
+    start = time.monotonic()
+    path = simulate_section(folder / "section", cells=cells)
+    print(f"simulated {cells:,} cells in {time.monotonic() - start:.0f} s", flush=True)
+    return path
+
+
+def measure(path: Path, options: argparse.Namespace) -> tuple[list[Row], list[Phase]]:
+    """All phases, one after the other."""
+    window = Window()
+    beat = window.beat
+    window.rest(1.0)
+    rows = opening(window, path)
+    rows += embedding(window, options.vectors)
+    rows += clicking(window, path, options.clicks)
+    rows += lassoing(window)
+    rows += recolouring(window, options.repeats)
+    n, mine, both = window.session.table.n_obs, beat.peak_mb, beat.peak_with_others_mb
+    rows.append(Row("peak resident memory of the window", n, mine, "MB", 6000, peak_mb=mine))
+    rows.append(Row("peak resident memory of window and worker", n, both, "MB", 6000, peak_mb=both))
+    for phase in beat.phases:
+        rows.append(Row(f"longest block by our code: {phase.name}", n, phase.worst_ours_ms, "ms", 100))
+    if not options.no_references:
+        references(window, rows)
+    beat.stop()
+    window.viewer.close()
+    return rows, beat.phases
+
+
+def opening(window: Window, path: Path) -> list[Row]:
+    """From the wish to open until the image is drawn, and until the cells are."""
+    workspace, beat = window.workspace, window.beat
+    with beat.phase("open"):
+        start = time.perf_counter()
+        job = workspace.open(path)
+        window.until(lambda: bool(window.viewer.layers) or not job.is_running)
+        window.painted(lambda: None)
+        first = time.perf_counter() - start
+        window.until(lambda: not job.is_running)
+        if job.error is not None:
+            sys.exit(str(job.error))
+        window.until(lambda: not workspace.drawing.is_busy)
+        window.painted(lambda: None)
+        drawn = time.perf_counter() - start
+    n = window.session.table.n_obs
+    window.rest(1.0)
+    return [
+        Row("opened to first picture", n, first, "s", 10, peak_mb=beat.peak_mb),
+        Row("opened to cells drawn", n, drawn, "s", peak_mb=beat.peak_mb),
+    ]
+
+
+def embedding(window: Window, kept: Path | None) -> list[Row]:
+    """Embed in the worker process, or take vectors that were kept."""
+    from stplm import keys
+    from stplm_napari.results import Result
+    from stplm_napari.session import Embedding
+    from stplm_napari.steps import Step
+
+    session, workspace = window.session, window.workspace
+    n, found = session.table.n_obs, []
+    with window.beat.phase("embed"):
+        if kept is not None and kept.is_file():
+            with np.load(kept) as arrays:
+                about = json.loads(str(arrays["about"]))
+                result = Result(obsm={keys.X_STPLM: arrays["vectors"]}, uns={keys.UNS_EMBEDDING: about})
+            session.put_embedding(result, session.revision, Embedding(about["model"], "", 0.0), Step("embed", {}))
+        else:
+            start = time.perf_counter()
+            job = workspace.embed()
+            window.until(lambda: not job.is_running, 3600)
+            if job.error is not None:
+                sys.exit(str(job.error))
+            seconds = time.perf_counter() - start
+            found = [Row("embedded in the worker", n, n / seconds, "cells/s", 10_000)]
+            if kept is not None:
+                about = json.dumps(session.table.uns[keys.UNS][keys.UNS_EMBEDDING], default=str)
+                np.savez(kept, vectors=session.table.obsm[keys.X_STPLM], about=about)
+        window.rest(1.0)
+    # What is prepared for the first fit is prepared while the user looks for a cell.
+    workspace.features.of(session.table).kinds(0)
+    return found
+
+
+def clicking(window: Window, path: Path, clicks: int) -> list[Row]:
+    """Real clicks on the canvas, one after the other: each is labelled, learnt from and painted."""
+    import pandas as pd
+    from qtpy.QtCore import Qt
+    from qtpy.QtTest import QTest
+
+    from stplm import keys
+    from stplm.simulation import TRUTH
+    from stplm_napari.widgets.common import open_dock
+
+    session, workspace, beat = window.session, window.workspace, window.beat
+    truth = pd.read_parquet(path / TRUTH).set_index("cell_id").loc[session.table.obs_names, "class"].to_numpy()
+    names = [c.name for c in session.classes if (truth == c.name).sum() > clicks]
+    open_dock(window.viewer, "Annotate")
+    window.rest(1.0)
+    session.annotating = True
+    window.workspace.canvas.layers.fly_to(len(truth) // 2, width_um=400)
+    window.rest(1.0)
+    for name in names:  # two of each by the session, the first prediction with it
+        session.label_rows(np.flatnonzero(truth == name)[:2], name)
+    window.rest(1.0)
+    seconds = []
+    with beat.phase("click"):
+        for i, row in enumerate(in_view(window)[:clicks]):
+            session.choose_class(truth[row] if truth[row] in names else names[i % len(names)])
+            before = session.prediction
+            place = window.place(session.table.obsm[keys.SPATIAL][row])
+
+            def click(place: Any = place) -> None:
+                QTest.mouseClick(window.canvas.native, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, place)
+
+            def learnt(before: Any = before) -> bool:
+                return session.prediction is not before and not session.outdated
+
+            seconds.append(window.painted(click, learnt))
+            window.rest(0.2)
+    agrees = bool(len(seconds) == clicks and len(session.annotations.labels) >= 2 * len(names))
+    right = float((session.table.obs[keys.CLASS].astype(str).to_numpy() == truth).mean())
+    print(f"called right after these labels: {right:.3f}; clicks {[round(s, 2) for s in seconds]} s", flush=True)
+    window.until(lambda: not workspace.unlike.is_missing)
+    n = len(truth)
+    return [
+        Row("label to retrained and repainted, median", n, statistics.median(seconds), "s", 1.0, agrees=agrees),
+        Row("label to retrained and repainted, slowest", n, max(seconds), "s", agrees=agrees),
+    ]
+
+
+def in_view(window: Window, margin: int = 60) -> Any:
+    """Rows of unlabelled cells on the canvas, nearest to its middle first."""
+    from stplm import keys
+
+    camera, native = window.viewer.scene.camera, window.canvas.native
+    away = (window.session.table.obsm[keys.SPATIAL] - np.array(camera.center[-1:-3:-1])) * camera.zoom
+    there = (np.abs(away) < [native.width() / 2 - margin, native.height() / 2 - margin]).all(axis=1)
+    there[window.session.annotations.labels.rows] = False
+    rows = np.flatnonzero(there)
+    return rows[np.argsort(np.abs(away[rows]).max(axis=1))]
+
+
+def lassoing(window: Window) -> list[Row]:
+    """A lasso around 100,000 cells, drawn with the mouse; from its end until they are labelled and painted."""
+    from qtpy.QtCore import QPoint, Qt
+    from qtpy.QtTest import QTest
+
+    from stplm_napari.tools import LABEL, LASSO
+
+    session, workspace, layers = window.session, window.workspace, window.workspace.canvas.layers
+    n, live = session.table.n_obs, workspace.live
+    workspace.live = False  # what learns from them is measured apart
+    around = layers.centroids_um
+    middle = np.median(around, axis=0)
+    wanted = min(LASSO_CELLS, n // 2)
+    half = float(np.partition(np.abs(around - middle).max(axis=1), wanted)[wanted])
+    layers.fly_to_box((*(middle - half), *(middle + half)))
+    session.use(shape=LASSO, does=LABEL)
+    session.choose_class(session.classes[0].name)
+    window.rest(1.0)
+    before, native = len(session.annotations.labels), window.canvas.native
+    corners = [
+        window.place(middle + half * np.array(corner)) for corner in ((-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1))
+    ]
+    left, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    with window.beat.phase("lasso"):
+        QTest.mousePress(native, left, none, corners[0])
+        for a, b in pairwise(corners):
+            for t in np.linspace(0, 1, 12)[1:]:
+                QTest.mouseMove(native, QPoint(round(a.x() + t * (b.x() - a.x())), round(a.y() + t * (b.y() - a.y()))))
+                window.turn()
+        seconds = window.painted(
+            lambda: QTest.mouseRelease(native, left, none, corners[-1]),
+            lambda: len(session.annotations.labels) > before + wanted // 2 and not workspace.picking.is_busy,
+        )
+    given = len(session.annotations.labels) - before
+    agrees = abs(given - wanted) < 0.03 * wanted
+    rows = [Row(f"lasso of {given:,} cells, labelled and painted", n, 1000 * seconds, "ms", 300, agrees=agrees)]
+    with window.beat.phase("fit on the lasso"):
+        start = time.perf_counter()
+        workspace.live = live
+        workspace.refit()
+        window.rest(0.0)
+        rows.append(Row(f"learnt from {len(session.annotations.labels):,} labels", n, time.perf_counter() - start, "s"))
+    with window.beat.phase("undo the lasso"):
+        workspace.live = False
+        seconds = window.painted(workspace.undo)
+        rows.append(Row(f"undo of {given:,} labels, painted", n, 1000 * seconds, "ms", 300))
+        workspace.live = live
+    window.rest(1.0)
+    return rows
+
+
+def recolouring(window: Window, repeats: int) -> list[Row]:
+    """All cells in other colours: by class and by tumour in turn, far and near."""
+    session, layers = window.session, window.workspace.canvas.layers
+    rows = []
+    for view in ("whole section", "100 µm"):
+        window.viewer.reset_view()
+        if view != "whole section":
+            layers.fly_to(session.table.n_obs // 2, width_um=100)
+        window.rest(1.0)
+        seconds = []
+        with window.beat.phase(f"recolour, {view}"):
+            for i in range(2 * repeats):
+                by = ("tumour", "class")[i % 2]
+                seconds.append(window.painted(lambda by=by: session.colour(by=by)))
+        rows.append(
+            Row(f"recolour all cells, {view}", session.table.n_obs, 1000 * statistics.median(seconds), "ms", 150)
+        )
+    return rows
+
+
+def references(window: Window, rows: list[Row]) -> None:
+    """The same cells in the same window: a direct colormap of the label image, and points. Sets their ratios."""
+    from napari.utils.colormaps import DirectLabelColormap
+
+    session, viewer, layers = window.session, window.viewer, window.workspace.canvas.layers
+    colours = layers.overlay.rgba()
+    place, levels = layers.overlay, layers.overlay.levels
+    names = np.asarray(place.values).tolist()
+    centroids = layers.centroids_um[:, ::-1]
+    for layer in list(viewer.layers):
+        layer.visible = False
+    viewer.reset_view()
+    mine = next(row for row in rows if row.name == "recolour all cells, whole section")
+    labels = viewer.add_labels(list(levels), multiscale=True, scale=place.scale_um, translate=place.translate_um)
+
+    def direct() -> None:
+        table = dict(zip(names, colours, strict=True))
+        labels.colormap = DirectLabelColormap(color_dict={None: np.zeros(4), 0: np.zeros(4), **table})
+
+    def as_points() -> None:
+        points.face_color = colours
+
+    n = session.table.n_obs
+    window.rest()
+    seconds = min(window.painted(direct) for _ in range(2))
+    viewer.layers.remove(labels)
+    points = viewer.add_points(centroids, size=8, border_width=0)
+    window.rest()
+    others = min(window.painted(as_points) for _ in range(2))
+    for name, took in (("DirectLabelColormap", seconds), ("Points layer", others)):
+        rows.append(
+            Row(f"recolour all cells, against a {name}", n, mine.ours, "ms", None, 1000 * took, 1000 * took / mine.ours)
+        )
+
+
+def report(rows: list[Row], phases: list[Phase], out: Path) -> None:
+    """Print the table, and keep the rows."""
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(f"\n{rows[0].cells:,} cells; load {load} on {os.cpu_count()} cores\n")
+    for row in rows:
+        bar = "" if row.bar is None else f"bar {row.bar:g} {row.unit}"
+        than = "" if row.ratio is None else f"{row.reference:,.0f} {row.unit}, {row.ratio:,.0f} times"
+        wrong = "" if row.agrees in (None, True) else "  WRONG"
+        print(f"{row.name:58s} {row.ours:12,.2f} {row.unit:8s} {bar:18s} {than}{wrong}")
+    print("\nBlocks of the window's thread over 50 ms: where it was, in looks 10 ms apart")
+    for phase in phases:
+        print(f"  {phase.name}: longest {phase.worst_ms:.0f} ms, {phase.worst_ours_ms:.0f} ms of it ours")
+        for place, looks in phase.places.most_common(6):
+            print(f"    {looks:4d}  {place}")
+    out.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
