@@ -172,16 +172,16 @@ class Jobs(QObject):
             now = time.monotonic()
             if now - last >= _REPORT_S or done >= total > 0:
                 last = now
-                self._later(lambda: job.report(done, total) if job.is_running else None)
+                self.later(lambda: job.report(done, total) if job.is_running else None)
 
         def work() -> None:
             try:
                 result = function(progress)
             except BaseException as error:  # of any kind: a job must end, or its dock would wait for ever
                 failure, details = error, traceback.format_exc()
-                self._later(lambda: self._fail(job, failure, details))
+                self.later(lambda: self._fail(job, failure, details))
             else:
-                self._later(lambda: self._finish(job, result, on_done))
+                self.later(lambda: self._finish(job, result, on_done))
 
         if self._activity:
             QTimer.singleShot(QUIET_MS if quiet else ACTIVITY_AFTER_MS, lambda: _show_activity(job))
@@ -193,11 +193,12 @@ class Jobs(QObject):
         for job in self.running:
             job.cancel()
 
-    # --- inside ---
-
-    def _later(self, call: Callable[[], Any]) -> None:
+    def later(self, call: Callable[[], Any]) -> None:
+        """Make a call in the GUI thread, soon; any thread may ask."""
         with contextlib.suppress(RuntimeError):  # the window was closed meanwhile: nobody is left to tell
             self._call.emit(call)
+
+    # --- inside ---
 
     def _finish(self, job: Job, result: Any, on_done: Callable[[Any], bool | None]) -> None:
         if job.is_cancelling and job.can_cancel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import MethodType
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ class SectionLayers:
     µm, in table order.
     """
 
-    section: SpatialData
+    section: SpatialData | None
     table: AnnData | None
     viewer: Viewer | None = None
     images: list[Image] = field(default_factory=list)
@@ -78,7 +79,7 @@ class SectionLayers:
         """Put the layers into a viewer, with a scale bar; the cells are selected. From the GUI thread."""
         self.viewer = viewer
         self._add(self.all_layers())
-        if hasattr(viewer, "window"):
+        if self.section is not None and hasattr(viewer, "window"):
             from stplm_napari import spatialdata_dock
 
             spatialdata_dock.link(viewer, self.section)
@@ -97,6 +98,8 @@ class SectionLayers:
             return
         first = not any(layer in viewer.layers for layer in self.all_layers())
         for layer in layers:
+            if layer in viewer.layers:  # it was there before its cells
+                continue
             viewer.add_layer(layer)
             # napari's help names the keys of its paint modes, which choose our classes here.
             layer.help = viewer.help = ""
@@ -201,6 +204,13 @@ def make_layers(section: SpatialData, prepared: PreparedSection | None = None) -
     layers.images = [_image(layers, channel, i) for i, channel in enumerate(prepared.channels)]
     if prepared.cells is not None:
         _add_cells(layers, prepared.cells)
+    return layers
+
+
+def image_layers(channels: Sequence[Channel]) -> SectionLayers:
+    """The channels of an image whose cells are not known yet."""
+    layers = SectionLayers(None, None)
+    layers.images = [_image(layers, channel, i) for i, channel in enumerate(channels)]
     return layers
 
 
@@ -329,7 +339,7 @@ def _spatialdata_metadata(
         "_columns_df": None,
         "indices": [] if values is None else np.sort(values).tolist(),
     }
-    if element is not None:
+    if element is not None and layers.section is not None:
         metadata["sdata"] = layers.section
     return metadata
 

@@ -40,7 +40,7 @@ class UnlikeScores:
         """Whether the classifier of the prediction has such a score, and the cells do not have it yet."""
         session = self._workspace.session
         has = getattr(session.classifier, "unknown", None) is not None
-        return has and session.is_predicted and keys.UNKNOWN not in session.table.obs
+        return has and session.is_embedded and session.is_predicted and keys.UNKNOWN not in session.table.obs
 
     def complete(self, table: AnnData, classifier: Any) -> None:
         """Add the score to a snapshot of a predicted table that lacks it; any thread may ask."""

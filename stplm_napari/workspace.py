@@ -25,6 +25,7 @@ from stplm_napari.canvas import Canvas
 from stplm_napari.jobs import FAILED, Job, Jobs, Slot
 from stplm_napari.journal import journal_path
 from stplm_napari.menu import FileMenu
+from stplm_napari.preview import Preview
 from stplm_napari.process import WorkerProcess
 from stplm_napari.recent import remember
 from stplm_napari.recording import Recorder
@@ -60,6 +61,7 @@ class Workspace(QObject):
         self.jobs = Jobs(self, activity=hasattr(viewer, "window"))
         self.worker = WorkerProcess()
         self.canvas: Canvas | None = None
+        self.preview = Preview(viewer)
         self.opening, self.drawing = Slot(), Slot()
         self.embedding, self.classifying, self.exporting = Slot(), Slot(), Slot()
         self.picking = Slot()
@@ -141,14 +143,22 @@ class Workspace(QObject):
         """
         path = Path(path)
 
+        early = not self.session.is_open
+
         def read(progress: Progress) -> tuple[Any, ...]:
             import stplm
             from stplm_napari.prepare import PreparedSection, prepare_images
 
+            channels = Preview.read(path) if early else []
+            if channels:
+                progress(0, 0)
+                self.jobs.later(
+                    lambda: self.preview.show(channels) if job.is_running and not job.is_cancelling else None
+                )
             section = stplm.read_section(path, progress=progress)
             table = stplm.cell_table(section)
             _build_index(table)
-            return also(table), section, table, PreparedSection(prepare_images(section), None)
+            return also(table), section, table, PreparedSection(channels or prepare_images(section), None)
 
         def show(result: tuple[Any, ...]) -> None:
             loaded, *read = result
@@ -158,7 +168,9 @@ class Workspace(QObject):
             remember(path)
 
         self.opening.clear()
-        return self.opening.take(self.jobs.start(f"Opening {path.name}", read, show))
+        job = self.jobs.start(f"Opening {path.name}", read, show)
+        job.ended.connect(self.preview.drop)
+        return self.opening.take(job)
 
     def show(self, section: Any, table: Any, prepared: Any = None, *, path: str | Path | None = None) -> Canvas:
         """Make a section that was read the open one. What the last one's jobs left to say is gone."""
@@ -173,6 +185,7 @@ class Workspace(QObject):
         self.base, self._again, self.written = {"source": tasks.FROM_LABELS}, False, None
         if self.canvas is not None:
             self.canvas.close()
+        self.preview.hand_over(layers)
         layers.show(self.viewer)
         self.canvas = Canvas(self.viewer, layers, self.session, self.draw)
         self.drawing.changed.emit()

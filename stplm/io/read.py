@@ -83,6 +83,18 @@ def read_section(
         ) from error
 
 
+def read_images_only(path: str | Path) -> SpatialData | None:
+    """A Xenium bundle's images alone, placed in µm, without its cells: the quickest look at a section.
+
+    None where ``path`` is no bundle, or one without images. Raises SectionError where they cannot be read.
+    """
+    from stplm.io.xenium import is_bundle, read_bundle_images
+
+    target = Path(path).expanduser()
+    folder = target if target.is_dir() else _bundle_around(target)
+    return None if folder is None or not is_bundle(folder) else read_bundle_images(folder)
+
+
 def _read(
     target: Path, images: bool, labels: bool, polygons: bool, transcripts: bool, progress: Progress
 ) -> SpatialData:

@@ -94,6 +94,23 @@ def read_xenium(
     return section
 
 
+def read_bundle_images(folder: Path) -> SpatialData | None:
+    """The images of a bundle alone; None where it has none. Raises SectionError."""
+    from spatialdata import SpatialData
+
+    from stplm.io.images import read_images
+
+    bundle = _open_bundle(folder)
+    images = read_images(folder)
+    if not images:
+        return None
+    section = SpatialData()
+    for name, image in images.items():
+        section.images[name] = image
+    add_microns(section, bundle.pixel_size)
+    return section
+
+
 def _open_bundle(folder: Path) -> _Bundle:
     missing = []
     if not (folder / MATRIX).is_file():
