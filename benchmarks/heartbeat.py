@@ -24,6 +24,8 @@ class Phase:
 
     name: str
     worst_ms: float = 0.0
+    worst_cpu_ms: float = 0.0
+    """The most processor time that the thread itself used in one block: what is left of it on an idle machine."""
     worst_ours_ms: float = 0.0
     """The longest block in which our code was on the stack all the time."""
     places: Counter[str] = field(default_factory=Counter)
@@ -42,7 +44,7 @@ class Heartbeat:
 
         self._process_of = process_of
         self._window_thread = threading.get_ident()
-        self._last = time.perf_counter()
+        self._last, self._last_cpu = time.perf_counter(), time.thread_time()
         self._phase = Phase("")
         self._stack: list[tuple[float, bool, str]] = []
         self.phases: list[Phase] = []
@@ -73,9 +75,9 @@ class Heartbeat:
         self._stop.set()
 
     def _beat(self) -> None:
-        now = time.perf_counter()
-        blocked, phase = 1000 * (now - self._last) - BEAT_MS, self._phase
-        phase.worst_ms = max(phase.worst_ms, blocked)
+        now, cpu = time.perf_counter(), time.thread_time()
+        blocked, used, phase = 1000 * (now - self._last) - BEAT_MS, 1000 * (cpu - self._last_cpu), self._phase
+        phase.worst_ms, phase.worst_cpu_ms = max(phase.worst_ms, blocked), max(phase.worst_cpu_ms, used)
         seen, self._stack = list(self._stack), []
         if blocked > self.LONG_MS:
             phase.places.update(place for _, _, place in seen)
@@ -86,7 +88,7 @@ class Heartbeat:
             run = run + then - at if ours else 0.0
             longest = max(longest, run)
         phase.worst_ours_ms = max(phase.worst_ours_ms, min(1000 * longest, blocked))
-        self._last = now
+        self._last, self._last_cpu = now, cpu
 
     def _look(self) -> None:
         turn = 0

@@ -1,0 +1,189 @@
+"""The live loop: labels are learnt from without waiting, and what nobody waits for comes later."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stplm import keys
+from stplm.errors import SectionError
+from stplm_napari import tasks
+from stplm_napari.jobs import FAILED
+from stplm_napari.session import UNKNOWN
+
+pytestmark = pytest.mark.gui
+
+
+@pytest.fixture
+def workspace(viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The viewer's workspace, with nothing open; what it warms up in the background is left out."""
+    from stplm_napari.workspace import Workspace
+
+    monkeypatch.setenv("STPLM_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(Workspace, "_warm_up", lambda self: None)
+    found = Workspace.of(viewer)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def embedded(workspace: Any, demo_path: Path) -> Any:
+    """The demo section with made-up vectors, two classes labelled, no fit yet."""
+    import stplm
+    from stplm_napari.results import Result
+    from stplm_napari.session import Embedding
+    from stplm_napari.steps import Step
+
+    section = stplm.read_section(demo_path, images=False)
+    workspace.live = False
+    workspace.show(section, stplm.cell_table(section))
+    session = workspace.session
+    vectors = np.random.default_rng(0).normal(0, 1, (session.table.n_obs, 8)).astype(np.float32)
+    made = Result(obsm={keys.X_STPLM: vectors}, uns={keys.UNS_EMBEDDING: {"model": "m", "own_dim": 8, "sha256": ""}})
+    session.put_embedding(made, session.revision, Embedding("m", "12:00", 1.0), Step("embed"))
+    session.label_rows(np.arange(6), "Tumour")
+    session.label_rows(np.arange(6, 12), "Stromal")
+    return workspace
+
+
+@pytest.fixture
+def settle(qtbot: Any) -> Callable[[Any], None]:
+    def wait(workspace: Any) -> None:
+        qtbot.waitUntil(lambda: not (workspace.will_refit or workspace.unlike.is_missing), timeout=60_000)
+
+    return wait
+
+
+def test_the_unknown_score_follows_a_live_fit_and_is_that_of_the_engine(
+    embedded: Any, settle: Callable[[Any], None]
+) -> None:
+    import stplm
+
+    session, seen = embedded.session, []
+    session.predicted.connect(lambda: seen.append(keys.UNKNOWN in session.table.obs))
+    embedded.live = True
+    settle(embedded)
+    assert seen == [False], "the classes do not wait for it"
+    assert session.sources.find(UNKNOWN) is not None
+    whole = stplm.predict(session.table.copy(), session.classifier)
+    for column in (keys.CLASS, keys.CONFIDENCE, keys.TUMOUR, keys.UNKNOWN):
+        assert whole.obs[column].equals(session.table.obs[column]), column
+
+
+def test_where_the_tissue_shows_it_the_score_comes_with_the_classes(
+    embedded: Any, settle: Callable[[Any], None]
+) -> None:
+    session = embedded.session
+    embedded.live = True
+    settle(embedded)
+    session.colour(by=UNKNOWN)
+    seen = []
+    session.predicted.connect(lambda: seen.append(keys.UNKNOWN in session.table.obs))
+    session.label_rows([20], "Tumour")
+    settle(embedded)
+    assert seen == [True]
+    assert session.colouring.by == UNKNOWN
+
+
+def test_a_score_of_an_older_classifier_is_dropped(embedded: Any, settle: Callable[[Any], None]) -> None:
+    session = embedded.session
+    embedded.live = True
+    settle(embedded)
+    before = session.table.obs[keys.UNKNOWN].to_numpy()
+    assert not session.put_unknown(np.zeros(session.table.n_obs, np.float32), object())
+    np.testing.assert_array_equal(session.table.obs[keys.UNKNOWN], before)
+
+
+def test_features_are_made_once_an_embedding(
+    embedded: Any, monkeypatch: pytest.MonkeyPatch, settle: Callable[[Any], None]
+) -> None:
+    from stplm.tasks import features
+
+    made, make = [], features.cell_features
+
+    def count(table: Any) -> Any:
+        made.append(table.n_obs)
+        return make(table)
+
+    monkeypatch.setattr(features, "cell_features", count)
+    embedded.live = True
+    settle(embedded)
+    for row in (30, 31, 32):
+        embedded.session.label_rows([row], "Tumour")
+        settle(embedded)
+    assert len(made) == 1
+
+
+def test_the_window_goes_on_while_labels_are_learnt_from(
+    embedded: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qtpy.QtCore import QTimer
+
+    go, classify = threading.Event(), tasks.classify
+    monkeypatch.setattr(tasks, "classify", lambda *args, **how: classify(*args, **how) if go.wait(30) else None)
+    beats = []
+    timer = QTimer()
+    timer.timeout.connect(lambda: beats.append(1))
+    timer.start(5)
+    embedded.live = True
+    qtbot.waitUntil(lambda: embedded.classifying.is_busy, timeout=30_000)
+    beats.clear()
+    embedded.session.label_rows([40], "Tumour")
+    qtbot.waitUntil(lambda: len(beats) >= 20, timeout=30_000)
+    assert embedded.classifying.is_busy
+    go.set()
+    qtbot.waitUntil(lambda: not embedded.will_refit and not embedded.session.outdated, timeout=60_000)
+    assert embedded.session.prediction.n_labels == 13, "the label given meanwhile counts"
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """``stplm.read_section`` waits for this event."""
+    import stplm
+
+    go, read = threading.Event(), stplm.read_section
+
+    def wait(path: Path, **how: Any) -> Any:
+        go.wait(30)
+        if (path / "broken").exists():
+            raise SectionError("The matrix is broken.", where=path)
+        return read(path, **how)
+
+    monkeypatch.setattr(stplm, "read_section", wait)
+    return go
+
+
+def test_the_image_is_there_before_the_cells_are_read(
+    workspace: Any, viewer: Any, qtbot: Any, demo_path: Path, held: threading.Event
+) -> None:
+    workspace.open(demo_path)
+    qtbot.waitUntil(lambda: len(viewer.layers) > 0, timeout=60_000)
+    assert not workspace.session.is_open
+    dapi = viewer.layers["DAPI"]
+    viewer.scene.camera.zoom = zoom = 3.3
+    held.set()
+    qtbot.waitUntil(lambda: workspace.session.is_open and not workspace.drawing.is_busy, timeout=60_000)
+    assert [layer.name for layer in viewer.layers].count("DAPI") == 1
+    assert viewer.layers["DAPI"] is dapi
+    assert viewer.scene.camera.zoom == pytest.approx(zoom), "the user's view is kept"
+    assert dapi.metadata["sdata"] is workspace.session.section
+
+
+def test_the_image_of_a_section_that_cannot_be_read_goes(
+    workspace: Any, viewer: Any, qtbot: Any, demo_path: Path, held: threading.Event, tmp_path: Path
+) -> None:
+    import shutil
+
+    broken = shutil.copytree(demo_path, tmp_path / "section")
+    (broken / "broken").touch()
+    job = workspace.open(broken)
+    qtbot.waitUntil(lambda: len(viewer.layers) > 0, timeout=60_000)
+    held.set()
+    qtbot.waitUntil(lambda: not job.is_running, timeout=60_000)
+    assert job.state == FAILED
+    assert not viewer.layers
