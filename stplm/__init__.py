@@ -25,6 +25,7 @@ _WHERE = {
     "predict": "stplm.tasks.classify",
     "apply_to_sections": "stplm.tasks.batch",
     "impute": "stplm.tasks.impute",
+    "perturb": "stplm.tasks.perturb",
     "rank_genes": "stplm.tasks.markers",
     "neighbourhoods": "stplm.tasks.neighbourhoods",
     "niches": "stplm.tasks.niches",

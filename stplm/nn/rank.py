@@ -135,13 +135,18 @@ class RankStage(GeneDecoder):
             return parts[0]
         return torch.cat(parts)[torch.cat(order).argsort()]
 
-    def _run(self, tokens: Tokens, even: bool) -> Tensor:
+    def words(self, tokens: Tokens) -> Tensor:
+        """What goes into the body for each token, (n, L, hidden), its place left out."""
         table = torch.cat([self.special_embedding, self.gene_embedding])
         words = nn.functional.embedding(tokens.ids, table)
         if self.config.count_bins:
             words = words + nn.functional.embedding(
                 tokens.bins.clamp(max=self.config.count_bins - 1), self.bin_embedding
             )
+        return words
+
+    def _run(self, tokens: Tokens, even: bool) -> Tensor:
+        words = self.words(tokens)
         mask = tokens.mask
         if not even:
             # An empty sentence attends to its padding, or softmax has nothing to add up.

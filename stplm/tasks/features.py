@@ -163,11 +163,24 @@ def cell_features(table: AnnData, profiles: str = "breast") -> Features:
     embedding = table.uns.get(keys.UNS, {}).get(keys.UNS_EMBEDDING, {})
     own_dim = int(embedding.get("own_dim", vectors.shape[1]))
     own_share = float(embedding.get("genes_known", 1)) / max(float(embedding.get("genes_total", 1)), 1.0)
-    genes = table_genes(table)
-    counts = counts_csr(table.X, "X")
+    found = count_features(counts_csr(table.X, "X"), table_genes(table), vectors[:, :own_dim], own_share, profiles)
+    return replace(found, made_from=made_from)
+
+
+def count_features(
+    counts: sparse.csr_matrix,
+    genes: NDArray[np.str_],
+    own: NDArray[np.float32],
+    own_share: float = 1.0,
+    profiles: str = "breast",
+) -> Features:
+    """The features that go with ``counts`` (n, n_genes) of Ensembl ids ``genes`` and the vectors ``own`` (n, own_dim).
+
+    Counts need not be whole: perturbation asks for what was never measured.
+    """
     depth = weigh_counts(counts, np.ones((1, len(genes))))[:, 0]
     columns, log_ratio = load_profiles(profiles).restrict(genes)
-    fit = np.zeros((len(vectors), 0), dtype=np.float32)
+    fit = np.zeros((len(own), 0), dtype=np.float32)
     if len(columns):
         weights = np.zeros((len(log_ratio), len(genes)))
         weights[:, columns] = log_ratio
@@ -179,9 +192,7 @@ def cell_features(table: AnnData, profiles: str = "breast") -> Features:
     known = np.flatnonzero(genes != "")
     if len(known) < len(genes):
         level = level[:, known].tocsr()
-    fit_share = len(columns) / len(genes)
-    own = vectors[:, :own_dim]
-    return Features(own, fit, level, genes[known], depth, counts, own_share, fit_share, made_from)
+    return Features(own, fit, level, genes[known], depth, counts, own_share, len(columns) / len(genes))
 
 
 def _mean(block: NDArray[np.float32], about: NDArray[np.float64] | None = None) -> NDArray[np.float64]:

@@ -1,0 +1,166 @@
+"""How fast a deletion screen is beside the reference way, and how well gradients pick the genes that matter.
+
+Times are processor seconds of one thread, all in one run: a machine that is busy with other things does not change
+their ratios much. A reference is run on fewer cells; rates are per variant, one gene of one cell.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+import stplm
+from benchmarks.reference import perturbation as reference
+from stplm.tasks.cells import prepare_cells
+from stplm.tasks.perturb_edits import edits_of
+from stplm.tasks.perturb_gradient import estimate
+from stplm.tasks.perturb_lab import build_lab
+from stplm.tasks.perturb_measures import shift_of
+from stplm.tasks.perturb_run import Lab, run_sets
+from stplm.tasks.perturb_sets import GeneSets, gene_sets
+from stplm.tasks.perturb_statistics import averages
+from stplm.tasks.perturb_store import MemoryStore
+from stplm.tasks.perturb_vectors import variant_encoder
+
+TOP = 20
+FEWEST = 10
+"""A gene that fewer cells express is not ranked: its mean would be chance."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """One way to do it. ``apart``: largest difference of a shift from the reference's, where both have it."""
+
+    name: str
+    variants: int
+    seconds: float
+    apart: float | None = None
+
+    @property
+    def per_second(self) -> float:
+        return self.variants / max(self.seconds, 1e-9)
+
+
+def rates(table: AnnData, model: str, cells: int, reference_cells: int, padded_cells: int, seed: int = 0) -> list[Rate]:
+    """The reference ways first, then ours."""
+    encoder = stplm.load_model(model).encoder.eval()
+    all_cells = prepare_cells(table, encoder.genes, encoder.config)
+    chosen = np.sort(np.random.default_rng(seed).choice(table.n_obs, cells, replace=False))
+    counts = all_cells.dense(chosen)
+    sets = gene_sets(table, np.arange(table.n_vars), "all")
+    found: list[Rate] = []
+
+    def refer(name: str, n: int, **options: Any) -> list[reference.Shift]:
+        start = time.process_time()
+        shifts = reference.screen(encoder, counts[:n], all_cells.rows, **options)
+        found.append(Rate(name, len(shifts), time.process_time() - start))
+        return shifts
+
+    truth = refer(f"reference, rows in {reference.LIBRARY}", reference_cells)
+    refer("reference, rows in an Arrow table", reference_cells, library=False)
+    longest = getattr(encoder.config, "max_length", len(encoder.genes))
+    if padded_cells:
+        refer(f"reference, padded to the model's {longest} places", padded_cells, pad_to=longest)
+    expected = np.array([shift.shift for shift in truth])
+    for dtype in ("float32", "bfloat16"):
+        variants = variant_encoder(encoder, all_cells.rows, "delete", all_cells.counts, dtype=dtype)
+        start = time.process_time()
+        edits = edits_of(counts, sets, variants.rule)
+        base, shifts = variants.base(counts), np.empty(len(edits), dtype=np.float32)
+        for which, own, _ in variants.parts(counts, edits):
+            shifts[which] = shift_of(base[edits.cells[which]], own)
+        seconds = time.process_time() - start
+        apart = float(np.abs(shifts[: len(expected)] - expected).max())
+        found.append(Rate(f"STPLM, {dtype}", len(edits), seconds, apart))
+    return found
+
+
+@dataclass(frozen=True)
+class Screening:
+    """What a gradient screen keeps of the exact top genes, and what either costs."""
+
+    cells: int
+    genes: int
+    in_first: int
+    in_candidates: int
+    exact_seconds: float
+    gradient_seconds: float
+    top_seconds: float
+
+
+def screening(table: AnnData, model: str, cells: int, seed: int = 0) -> Screening:
+    """Deletions ranked by mean shift: all exactly, beside those that gradients pick (twice the top, then exactly)."""
+    loaded = stplm.load_model(model)
+    all_cells = prepare_cells(table, loaded.encoder.genes, loaded.encoder.config)
+    chosen = np.sort(np.random.default_rng(seed).choice(table.n_obs, cells, replace=False))
+    lab = build_lab(
+        table,
+        loaded,
+        all_cells,
+        chosen,
+        mode="delete",
+        measure="cell",
+        dtype="float32",
+        goal=None,
+        start=None,
+        states=None,
+        classifier=None,
+        seed=seed,
+    )
+    sets = gene_sets(table, np.arange(table.n_vars), "all")
+    exact_seconds, exact = _timed(lambda: _exact(lab, chosen, sets))
+    often = exact["detections"] >= FEWEST
+    best = set(exact[often].sort_values("shift", ascending=False)["genes"][:TOP])
+    gradient_seconds, estimates = _timed(lambda: estimate(lab, chosen, sets, "shift", seed=seed))
+    ranked = pd.Series(estimates, index=sets.names)[often.to_numpy()].sort_values(ascending=False).index
+    kept = sets.take([sets.names.index(name) for name in ranked[: 2 * TOP]])
+    top_seconds, _ = _timed(lambda: _exact(lab, chosen, kept))
+    return Screening(
+        cells,
+        int(often.sum()),
+        len(best & set(ranked[:TOP])),
+        len(best & set(ranked[: 2 * TOP])),
+        exact_seconds,
+        gradient_seconds,
+        top_seconds,
+    )
+
+
+def rates_table(rows: list[Rate]) -> str:
+    """As Markdown; how many times the first row's rate."""
+    lines = ["| way | variants | variants a second | times the reference | largest difference of a shift |"]
+    lines += ["|---|---|---|---|---|"]
+    for row in rows:
+        apart = "–" if row.apart is None else f"{row.apart:.1e}"
+        times = row.per_second / rows[0].per_second
+        lines.append(f"| {row.name} | {row.variants:,} | {row.per_second:,.0f} | {times:.1f} | {apart} |")
+    return "\n".join(lines)
+
+
+def screening_words(found: Screening) -> str:
+    """One paragraph."""
+    both = found.gradient_seconds + found.top_seconds
+    return (
+        f"{found.cells:,} cells, {found.genes} genes that {FEWEST} or more of them express. Of the exact top {TOP}, "
+        f"gradients put {found.in_first} among their own first {TOP}, {found.in_candidates} among the {2 * TOP} that "
+        f"go on to the exact run. Exact screen {found.exact_seconds:.1f} s; gradients {found.gradient_seconds:.1f} s, "
+        f"with the exact run of what they pick {both:.1f} s: {found.exact_seconds / both:.1f} times quicker."
+    )
+
+
+def _exact(lab: Lab, chosen: np.ndarray, sets: GeneSets) -> pd.DataFrame:
+    store = MemoryStore()
+    run_sets(lab, chosen, sets, store, lambda n: None)
+    return averages(store, sets.names)
+
+
+def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.process_time()
+    found = work()
+    return time.process_time() - start, found

@@ -1,0 +1,124 @@
+"""``stplm perturb``: ask a model what genes do, in which cells; the answer is a folder of Parquet files."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from stplm import keys
+from stplm.cli_common import positive, progress_bar, read_labels, read_table, say
+from stplm.errors import SectionError, StplmError
+from stplm.tasks.perturb_edits import MODES
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+    from stplm.tasks.classifier import Classifier
+
+_PROFILES, _NONE = "profiles", "none"
+_SHOWN = 15
+
+
+def add_perturb(tasks: Any) -> None:
+    """Put the task on the parser's ``tasks`` (what ``add_subparsers`` gave)."""
+    about = "Delete or raise genes in silico and measure the model's response (no causal claim)"
+    sub = tasks.add_parser("perturb", help=about, description=about)
+    sub.set_defaults(run=run)
+    sub.add_argument("section", help="Xenium folder, SpatialData .zarr, .h5ad, .loom or cell_feature_matrix.h5")
+    sub.add_argument("--genes", default="all", help="comma between; 'all' screens each gene that the model knows")
+    sub.add_argument("--mode", default="delete", choices=MODES)
+    sub.add_argument("--combine", default="each", choices=["each", "together", "pairs"], help="of a list of genes")
+    sub.add_argument("--cells", metavar="COLUMN=VALUE", help="cells of an obs column; class=X: predicted class X")
+    sub.add_argument("--goal", help="a class: measure the shift towards it")
+    sub.add_argument("--start", help="a class: measure the shift away from it")
+    sub.add_argument(
+        "--labels",
+        default=_PROFILES,
+        help="what classes are learnt from: an obs column, a CSV of cell_id and class, 'profiles' (default), or 'none'",
+    )
+    sub.add_argument("--model", default="default", help="a bundled model or a model folder")
+    sub.add_argument("--measure", default="cell", choices=["cell", "genes", "cls"], help="what the shift is of")
+    sub.add_argument("--top", type=positive, help="screen by gradient; run twice as many genes exactly")
+    sub.add_argument("--nulls", type=int, default=20, help="genes of like expression to compare with; 0 for none")
+    sub.add_argument("--no-neighbours", action="store_true", help="do not ask the cells around")
+    sub.add_argument("--out", required=True, help="folder; run again with it to go on after a stop")
+    sub.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
+    sub.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of matrix products")
+    sub.add_argument("--seed", type=int, default=0)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Classify, perturb and write the folder."""
+    import stplm
+
+    genes = arguments.genes if arguments.genes == "all" else [g for g in arguments.genes.split(",") if g.strip()]
+    labels = arguments.labels
+    labels = labels if labels in (_PROFILES, _NONE) else read_labels(labels)
+    _, table = read_table(arguments.section, images=False, labels=False)
+    model = stplm.load_model(arguments.model)
+    classifier = None if isinstance(labels, str) and labels == _NONE else _classifier(table, model, labels)
+    found = stplm.perturb(
+        table,
+        model,
+        genes=genes,
+        mode=arguments.mode,
+        combine=arguments.combine,
+        cells=_cells(table, arguments.cells),
+        goal=arguments.goal,
+        start=arguments.start,
+        classifier=classifier,
+        measure=arguments.measure,
+        top=arguments.top,
+        nulls=arguments.nulls,
+        spatial=False if arguments.no_neighbours else None,
+        out=arguments.out,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        seed=arguments.seed,
+        progress=progress_bar("variants"),
+    )
+    for line in summary(found.genes, found.info["effect"]):
+        say(line)
+    say(f"Wrote {arguments.out}")
+
+
+def summary(genes: pd.DataFrame, effect: str) -> list[str]:
+    """The sets that do the most, as lines; then how many are within noise."""
+    ranked = genes[genes["detections"] > 0]
+    ranked = ranked.reindex(ranked[effect].abs().sort_values(ascending=False).index)
+    shown = ["genes", "detections", effect, *(c for c in ("tumour", "effect_size", "fdr") if c in ranked)]
+    clear = ranked[~ranked["within_noise"]]
+    lines = clear[shown].head(_SHOWN).to_string(index=False, float_format=lambda v: f"{v:.4g}").splitlines()
+    within = len(ranked) - len(clear)
+    return [
+        "The model's response, not a causal claim.",
+        *(lines if len(clear) else []),
+        f"{len(ranked)} of {len(genes)} detected; {within} of them within noise.",
+    ]
+
+
+def _classifier(table: AnnData, model: Any, labels: Any) -> Classifier:
+    import stplm
+
+    stplm.embed(table, model, clusters=0)
+    seeded = isinstance(labels, str) and labels == _PROFILES
+    fitted: Classifier = stplm.fit_classifier(table, stplm.seed_labels(table) if seeded else labels, seeded=seeded)
+    stplm.predict(table, fitted)
+    return fitted
+
+
+def _cells(table: AnnData, given: str | None) -> Any:
+    if given is None:
+        return None
+    column, equals, value = given.partition("=")
+    column = keys.CLASS if column == "class" else column
+    if not equals:
+        raise StplmError("--cells needs a column and a value.", found=given, expected="such as class=Tumour")
+    if column not in table.obs:
+        raise SectionError(f"There is no obs column {column!r}.", expected=", ".join(map(str, table.obs.columns[:20])))
+    mask = (table.obs[column].astype(str) == value).to_numpy()
+    if not mask.any():
+        some = ", ".join(map(str, table.obs[column].astype(str).value_counts().index[:10]))
+        raise SectionError(f"No cell has {value!r} there.", where=f"obs column {column!r}", expected=f"one of {some}")
+    return mask

@@ -1,0 +1,212 @@
+"""Ask the model what happens to cells, and to those around them, if genes are deleted or raised: no causal claim."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stplm.errors import SectionError
+from stplm.models import DEFAULT, Model, load_model, versions
+from stplm.progress import Progress, no_progress
+from stplm.tasks.perturb_edits import check_mode
+from stplm.tasks.perturb_sets import gene_sets
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+    from spatialdata import SpatialData
+
+    from stplm.tasks.cells import Cells
+    from stplm.tasks.classifier import Classifier
+    from stplm.tasks.perturb_result import Perturbation
+
+_FEW_SETS = 8
+"""Up to so many sets, the neighbours are asked by default."""
+
+
+def perturb(
+    table: AnnData | SpatialData,
+    model: str | Path | Model = DEFAULT,
+    *,
+    genes: str | Sequence[str] | Mapping[str, Sequence[str]] = "all",
+    mode: str = "delete",
+    cells: Any = None,
+    combine: str = "each",
+    goal: str | None = None,
+    start: str | None = None,
+    states: str | pd.Series | None = None,
+    classifier: Classifier | str | Path | None = None,
+    measure: str = "cell",
+    spatial: bool | None = None,
+    nulls: int = 20,
+    top: int | None = None,
+    out: str | Path | None = None,
+    device: str = "auto",
+    dtype: str = "float32",
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> Perturbation:
+    """Perturb genes in silico and measure what changes: in the cells, in their classes, and in their neighbours.
+
+    What it gives is the model's response, not a causal claim.
+
+    Parameters
+    ----------
+    table
+        A section or its cell table; it stays as it is.
+    model
+        A bundled model's name, a model folder, or a loaded model. Gene-token models (rank, hybrid) get token edits,
+        cell-token models (tissue) expression edits: see :mod:`stplm.tasks.perturb_edits`.
+    genes
+        "all": each gene that the model knows, in the cells that express it (a screen); symbols or Ensembl ids; or
+        ``{name: genes}``, groups that are perturbed at once.
+    mode
+        "delete", "overexpress", "inhibit" or "activate".
+    cells
+        Which cells: a boolean mask (n_cells,), positions, or cell ids; by default all.
+    combine
+        Of a list of genes: "each" alone, all "together", or all "pairs".
+    goal, start
+        Classes: the shift towards the one and away from the other is measured.
+    states
+        Where their cells are found: an obs column or a Series by cell id; by default the predicted classes, else a
+        user's labels.
+    classifier
+        A few-shot head (:func:`stplm.fit_classifier`) or its folder: also measure how class and tumour probabilities
+        change. Its counts are edited as the model's are.
+    measure
+        What ``shift`` is one minus the cosine of: the "cell" vector (the own part); of gene-token models also "cls",
+        the vector of ``<cls>``, or "genes", the mean over the genes that were not perturbed.
+    spatial
+        Also perturb all cells at once and read the tissue around them again. By default for up to 8 sets of a section
+        with positions.
+    nulls
+        Genes (or random sets) of like expression that each set is compared with; 0 for no statistics.
+    top
+        Of a deletion screen: estimate all genes by gradients, and run only the 2 × ``top`` that are estimated to move
+        cells the most.
+    out
+        Folder to write parts to as they are made, and the result; memory then stays that of a part. A run that was
+        stopped goes on there.
+    device, dtype
+        As :func:`stplm.embed` takes them.
+    seed
+        Of samples for noise, states and nulls.
+    progress
+        Counts variants, about.
+
+    Returns
+    -------
+    Perturbation
+
+    Raises
+    ------
+    GeneError
+        A gene is not in the panel, or not known to the model.
+    LabelError
+        ``goal`` or ``start`` is no class, or there are none.
+    ModelError
+        The classifier was fitted on another model's vectors.
+    ExportError
+        ``out`` holds another perturbation, or cannot be written.
+    SectionError
+        No cell was chosen, or ``spatial`` without positions.
+    StplmError
+        Another mode, measure or combination.
+    Cancelled
+        When ``progress`` raises it; finished parts stay in ``out``.
+    """
+    from stplm.io.groups import as_table
+    from stplm.tasks.cells import prepare_cells, table_genes
+    from stplm.tasks.device import choose_device
+    from stplm.tasks.perturb_lab import build_lab
+    from stplm.tasks.perturb_study import Study
+    from stplm.tokens.vocabulary import gene_places
+
+    table, loaded = as_table(table), load_model(model)
+    check_mode(mode)
+    cells_of = prepare_cells(table, loaded.encoder.genes, loaded.encoder.config)
+    chosen = chosen_cells(table, cells)
+    known = np.flatnonzero(gene_places(table_genes(table), loaded.encoder.genes) >= 0)
+    sets = gene_sets(table, known, genes, combine)
+    if spatial is None:
+        spatial = len(sets) <= _FEW_SETS and cells_of.xy is not None and top is None
+    try:
+        loaded.encoder.to(choose_device(device)).eval()
+        lab = build_lab(
+            table,
+            loaded,
+            cells_of,
+            chosen,
+            mode=mode,
+            measure=measure,
+            dtype=dtype,
+            goal=goal,
+            start=start,
+            states=states,
+            classifier=classifier,
+            seed=seed,
+        )
+        about = {
+            "model": loaded.fingerprint(),
+            "section": _fingerprint(cells_of, chosen),
+            "mode": mode,
+            "sets": [[name, sets.members(i).tolist()] for i, name in enumerate(sets.names)],
+            "measured": lab.columns(),
+            "goal": goal,
+            "start": start,
+            "measure": measure,
+            "dtype": dtype,
+            "seed": seed,
+            "top": top,
+        }
+        result = Study(lab, table, chosen, sets, states, spatial, nulls, top, seed).run(out, about, progress)
+    finally:
+        loaded.encoder.to("cpu")
+    result.info |= {
+        "model_name": loaded.name,
+        "preset": loaded.preset,
+        "cells": len(chosen),
+        "versions": versions(),
+    }
+    if out is not None:
+        result.save(out)
+    return result
+
+
+def chosen_cells(table: AnnData, cells: Any) -> NDArray[np.int64]:
+    """Positions of the cells meant by a mask, positions, ids or None (all), ascending. Raises SectionError."""
+    n = table.n_obs
+    if cells is None:
+        return np.arange(n)
+    given = np.asarray(cells)
+    if given.dtype == bool and len(given) == n:
+        found = np.flatnonzero(given)
+    elif given.dtype.kind in "iu":
+        found = np.unique(given).astype(np.int64)
+        if len(found) and (found[0] < 0 or found[-1] >= n):
+            raise SectionError("There is no such cell.", found=f"position {found[-1]}", expected=f"0 to {n - 1}")
+    elif given.dtype.kind in "OUS" and len(given):
+        places = table.obs_names.get_indexer([str(c) for c in given])
+        if (places < 0).any():
+            raise SectionError("A cell is not in this section.", found=str(given[int(np.argmin(places))]))
+        found = np.unique(places).astype(np.int64)
+    elif len(given) == 0:
+        found = np.zeros(0, dtype=np.int64)
+    else:
+        raise SectionError("These do not say which cells.", found=str(given.dtype), expected=f"a mask of {n}, or ids")
+    if not len(found):
+        raise SectionError("No cell was chosen to be perturbed.", mend="Select cells, or a class that has some.")
+    return found
+
+
+def _fingerprint(cells: Cells, chosen: NDArray[np.int64]) -> str:
+    import hashlib
+
+    from stplm.tasks.checkpoints import fingerprint
+
+    return hashlib.sha256(fingerprint(cells).encode() + chosen.tobytes()).hexdigest()

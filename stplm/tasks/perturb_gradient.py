@@ -1,0 +1,173 @@
+"""Deletion screens by gradient: one pass and a few backward passes a cell estimate what deleting each gene would do.
+
+To first order, a deletion changes a function f of the cell vector by its gradient times the change of the input. A
+shift of cosine has no gradient where it starts; it is half the squared length of the vector's change across itself,
+which the squared change along random directions across it gives on average (a Hutchinson estimate): many cells make up
+for few directions.
+
+- *Cell tokens*: the change of the bag of genes is known exactly (:mod:`stplm.tasks.perturb_bag`).
+- *Gene tokens*: a token fades out of every layer's attention and out of the mean over genes, and those that follow
+  move up a place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from stplm.errors import StplmError
+from stplm.nn.ranking import length_batches
+from stplm.tasks.perturb_bag import BagVariants
+from stplm.tasks.perturb_edits import Edits, edits_of
+from stplm.tasks.perturb_measures import States
+from stplm.tasks.perturb_tokens import TokenVariants
+
+if TYPE_CHECKING:
+    from stplm.tasks.perturb_run import Lab
+    from stplm.tasks.perturb_sets import GeneSets
+
+_TOKENS = 8192
+_DIRECTIONS = 4
+
+
+def estimate(
+    lab: Lab,
+    chosen: NDArray[np.int64],
+    sets: GeneSets,
+    effect: str,
+    *,
+    seed: int = 0,
+    step: Callable[[int], None] = lambda n: None,
+) -> NDArray[np.float64]:
+    """Mean effect (n_sets,) of deleting each gene from the ``chosen`` cells that express it, estimated; NaN without
+    one.
+        ``effect``: "shift", "to_goal" or "from_start". ``step`` is told how many cells were done. Raises StplmError for
+        sets of several genes, another mode, or a model that has no estimate.
+    """
+    variants = lab.variants
+    if variants.rule.mode != "delete" or (sets.sizes != 1).any():
+        raise StplmError("Only deletions of single genes can be screened by gradient.", mend="Leave top out.")
+    if not isinstance(variants, BagVariants | TokenVariants) or variants.measure != "cell":
+        raise StplmError("This model or measure cannot be screened by gradient.", mend="Leave top out.")
+    random = torch.Generator().manual_seed(seed)
+    total, number = np.zeros(len(sets)), np.zeros(len(sets), dtype=np.int64)
+    for start in range(0, len(chosen), variants.block):
+        counts = lab.cells.dense(chosen[start : start + variants.block])
+        edits = edits_of(counts, sets, variants.rule)
+        objective = _Objective(lab.states, effect, random)
+        by_kind = _bag if isinstance(variants, BagVariants) else _tokens
+        values = by_kind(variants, counts, edits, objective)  # type: ignore[arg-type]
+        total += np.bincount(edits.sets, weights=values, minlength=len(sets))
+        number += np.bincount(edits.sets, minlength=len(sets))
+        step(len(counts))
+    return np.asarray(np.divide(total, number, out=np.full(len(sets), np.nan), where=number > 0))
+
+
+class _Objective:
+    """The functions whose gradients are asked for, and what their changes add up to."""
+
+    def __init__(self, states: States, effect: str, random: torch.Generator) -> None:
+        self._effect, self._random = effect, random
+        self._state = {"to_goal": states.goal, "from_start": states.start}.get(effect)
+
+    @property
+    def number(self) -> int:
+        return _DIRECTIONS if self._effect == "shift" else 1
+
+    def value(self, vectors: Tensor) -> Tensor:
+        """(n,) one of the functions, of cell vectors (n, d)."""
+        if self._state is not None:
+            cosine: Tensor = torch.cosine_similarity(vectors, torch.from_numpy(self._state).to(vectors)[None], dim=1)
+            return cosine if self._effect == "to_goal" else -cosine
+        fixed = vectors.detach()
+        size = fixed.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        along = fixed / size
+        draw = torch.randn(fixed.shape, generator=self._random).to(fixed)
+        across = draw - (draw * along).sum(1, keepdim=True) * along
+        # Over d - 1 dimensions a standard normal's squared product with a change is, on average, its squared length.
+        projected: Tensor = (across / size * vectors).sum(1)
+        return projected
+
+    def combine(self, changes: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+        """What each variant comes to, from the change of each function."""
+        if self._state is not None:
+            return changes[0]
+        return np.asarray(0.5 * np.mean([change**2 for change in changes], axis=0))
+
+
+def _bag(
+    variants: BagVariants, counts: NDArray[np.float32], edits: Edits, objective: _Objective
+) -> NDArray[np.float64]:
+    with torch.inference_mode():
+        base = torch.cat([bags[:, : variants.width] for _, bags in variants.bags(counts, Edits.none(len(counts)))])
+    hidden = base.clone().requires_grad_()
+    vectors = variants.own(hidden)
+    gradients = [
+        torch.autograd.grad(objective.value(vectors).sum(), hidden, retain_graph=True)[0]
+        for _ in range(objective.number)
+    ]
+    changes = [np.empty(len(edits)) for _ in gradients]
+    cells = torch.as_tensor(edits.cells, device=base.device)
+    with torch.inference_mode():
+        for start, bags in variants.bags(counts, edits):
+            part = slice(start, start + len(bags))
+            moved = bags[:, : variants.width] - base[cells[part]]
+            for change, gradient in zip(changes, gradients, strict=True):
+                change[part] = (moved * gradient[cells[part]]).sum(1).double().cpu().numpy()
+    return objective.combine(changes)
+
+
+def _tokens(
+    variants: TokenVariants, counts: NDArray[np.float32], edits: Edits, objective: _Objective
+) -> NDArray[np.float64]:
+    sentences = variants.sentences(counts)
+    lengths = (sentences >= 0).sum(1)
+    first = int(variants.encoder.config.cls)
+    changes = [np.zeros(sentences.shape) for _ in range(objective.number)]
+    for batch in length_batches(lengths, _TOKENS):
+        width = int(lengths[batch].max(initial=0))
+        if not width:
+            continue
+        for change, by_place in zip(changes, _fade(variants, sentences[batch], counts[batch], objective), strict=True):
+            change[batch[:, None], np.arange(width)] = by_place[:, first : first + width]
+    place = np.zeros(counts.shape, dtype=np.int64)
+    rows, ranks = np.nonzero(sentences >= 0)
+    place[rows, sentences[rows, ranks]] = ranks
+    at = place[edits.cells, edits.columns]
+    return objective.combine([change[edits.cells, at] for change in changes])
+
+
+def _fade(
+    variants: TokenVariants, sentences: NDArray[np.int64], counts: NDArray[np.float32], objective: _Objective
+) -> list[NDArray[np.float64]]:
+    """Change of each function if the token at a place goes: (n, L) each, special tokens included."""
+    encoder = variants.encoder
+    tokens = variants.tokens(sentences, counts)
+    words = encoder.words(tokens).detach().requires_grad_()
+    presence = tokens.mask.to(words.dtype).requires_grad_()
+    padding = torch.where(tokens.mask, 0.0, -1e9)
+    hidden = encoder.body.embeddings(inputs_embeds=words)
+    bias = (torch.log(presence.clamp(min=1e-6)) + padding)[:, None, None]
+    for layer in encoder.body.encoder.layer:
+        hidden = layer(hidden, attention_mask=bias)
+    if encoder.config.pool == "cls":
+        pooled = hidden[:, 0]
+    else:
+        share = presence * tokens.genes
+        pooled = torch.einsum("nl,nld->nd", share / share.sum(1, keepdim=True).clamp(min=1e-6), hidden)
+    vectors = encoder.pool_norm(pooled)
+    places = encoder.body.embeddings.position_embeddings.weight[: words.shape[1]].detach()
+    up = torch.nn.functional.pad(places[:-1] - places[1:], (0, 0, 1, 0))
+    found = []
+    for _ in range(objective.number):
+        by_word, by_presence = torch.autograd.grad(objective.value(vectors).sum(), (words, presence), retain_graph=True)
+        moves = (by_word * up).sum(2) * tokens.mask
+        # Those that follow: all moves, less those up to and with this place.
+        later = moves.sum(1, keepdim=True) - moves.cumsum(1)
+        found.append((later - by_presence).double().cpu().numpy())
+    return found

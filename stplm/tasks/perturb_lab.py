@@ -1,0 +1,74 @@
+"""Puts together what a run measures with: the variant encoder, the states' mean vectors, the few-shot head."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stplm.io.cell_table import counts_matrix
+from stplm.tasks.perturb_measures import Floats, Judge, Seen, States, state_cells
+from stplm.tasks.perturb_run import Lab
+from stplm.tasks.perturb_vectors import VariantEncoder, variant_encoder
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+    from stplm.models import Model
+    from stplm.tasks.cells import Cells
+    from stplm.tasks.classifier import Classifier
+
+
+def build_lab(
+    table: AnnData,
+    model: Model,
+    cells: Cells,
+    chosen: NDArray[np.int64],
+    *,
+    mode: str,
+    measure: str,
+    dtype: str,
+    goal: str | None,
+    start: str | None,
+    states: str | pd.Series | None,
+    classifier: Classifier | str | Path | None,
+    seed: int,
+) -> Lab:
+    """For the ``chosen`` cells of a table; arguments as :func:`stplm.perturb` takes them."""
+    from stplm.tasks.cells import table_genes
+    from stplm.tasks.classifier import Classifier
+    from stplm.tokens.vocabulary import gene_places
+
+    encoder = model.encoder
+    known = np.flatnonzero(gene_places(table_genes(table), encoder.genes) >= 0)
+    variants = variant_encoder(encoder, cells.rows, mode, cells.counts, measure=measure, dtype=dtype)
+
+    def mean_of(name: str | None) -> Floats | None:
+        if name is None:
+            return None
+        vectors = own_vectors(variants, cells, state_cells(table, name, states, seed))
+        return np.asarray(vectors.mean(0), dtype=np.float32)
+
+    judge = seen = None
+    if classifier is not None:
+        head = classifier if isinstance(classifier, Classifier) else Classifier.load(classifier)
+        judge = Judge(head, table, model.fingerprint(), len(known))
+        if Seen.is_mixed(encoder, cells):
+            assert cells.neighbours is not None
+            near = np.unique(cells.neighbours[chosen]).astype(np.int64)
+            row = np.full(len(cells), -1, dtype=np.int64)
+            row[near] = np.arange(len(near))
+            seen = Seen(encoder, cells, own_vectors(variants, cells, near), row)
+    return Lab(variants, cells, counts_matrix(table), known, States(mean_of(goal), mean_of(start)), judge, seen)
+
+
+def own_vectors(variants: VariantEncoder, cells: Cells, which: NDArray[np.int64]) -> Floats:
+    """Own vectors (n, own_width) of some cells as they are."""
+    found = np.empty((len(which), variants.encoder.config.own_width), dtype=np.float32)
+    for start in range(0, len(which), variants.block):
+        part = slice(start, start + variants.block)
+        found[part] = variants.base(cells.dense(which[part]))
+    return found
