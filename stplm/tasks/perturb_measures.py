@@ -114,7 +114,7 @@ class Judge:
         self.classifier, self.classes = classifier, list(classifier.classes)
         self._genes, self._share = table_genes(table), known / max(table.n_vars, 1)
 
-    def __call__(self, vectors: Floats, counts: csr_matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def __call__(self, vectors: Floats, counts: csr_matrix) -> tuple[Floats, Floats]:
         """Class probabilities (n, k) and tumour probabilities (n,) of cells with counts (n, n_genes)."""
         return self.classifier.outputs(count_features(counts, self._genes, vectors, self._share))
 

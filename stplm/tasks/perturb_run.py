@@ -58,7 +58,7 @@ class Lab:
 
     def measure(
         self, before: Floats, after: Floats, which: NDArray[np.int64], edited: csr_matrix | None
-    ) -> tuple[dict[str, Floats], NDArray[np.float64] | None]:
+    ) -> tuple[dict[str, Floats], Floats | None]:
         """What is measured of variants of the cells ``which``, from vectors (v, own_width) before and after and their
         ``edited`` counts (v, n_genes); and how the class probabilities changed (v, k)."""
         found = {"shift": shift_of(before, after), **self.states.shifts(before, after)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from stplm.tasks.cells import Cells
 
 Floats = NDArray[np.float32]
-Opinion = Callable[[Floats, NDArray[np.int64]], tuple[NDArray[np.float64], NDArray[np.float64]]]
+Opinion = Callable[[Floats, NDArray[np.int64]], tuple[NDArray[Any], NDArray[Any]]]
 """From cell vectors (n, dim) and which cells they are: class probabilities (n, k) and tumour probabilities (n,)."""
 _HEAD_CELLS = 5000
 RINGS = (0.0, 10.0, 20.0, 30.0, 50.0, 75.0, 100.0, 150.0)
@@ -186,7 +186,7 @@ def tissue_head(vectors: Floats, classes: NDArray[np.object_], is_tumour: Callab
     weights, bias = fit_logistic((vectors[known] - middle) / scale, codes, len(names), penalty=0.1)
     tumour = np.array([is_tumour(str(name)) for name in names])
 
-    def opinion(cells: Floats, which: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def opinion(cells: Floats, which: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]]:
         proba = softmax(((cells - middle) / scale).astype(np.float64) @ weights.T + bias)
         return proba, proba[:, tumour].sum(1)
 
