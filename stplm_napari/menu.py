@@ -34,7 +34,9 @@ class FileMenu:
         self.actions: dict[str, QAction] = {}
         self._add("Open STPLM session…", self.open_session)
         self._add("Save STPLM session…", self.save_session)
+        self._add("Import into STPLM…", self.import_file)
         self._add("Export STPLM script or notebook…", self.export_script)
+        self._add("Save STPLM recipe for other sections…", self.save_recipe)
         self._line = QAction(self._window)
         self._line.setSeparator(True)
         self._menu.aboutToShow.connect(self._show)
@@ -60,6 +62,12 @@ class FileMenu:
         if (job := save_session(self._window, self._workspace)) is not None:
             self.tell(job, "the session folder")
 
+    def import_file(self) -> None:
+        """Show the Import dock, and ask for a file."""
+        from stplm_napari.widgets.common import open_dock
+
+        open_dock(self._workspace.viewer, "Import").choose_file()
+
     def export_script(self) -> None:
         """Ask where to, and write the steps."""
         recorder = self._workspace.recorder
@@ -68,6 +76,15 @@ class FileMenu:
         )
         if path:
             self.tell(recorder.export(with_ending(path, ".ipynb" if "ipynb" in kind else ".py")), path)
+
+    def save_recipe(self) -> None:
+        """Ask where to, and write what was done as a recipe."""
+        recorder = self._workspace.recorder
+        path, _ = QFileDialog.getSaveFileName(
+            self._window, "Save a recipe for other sections", str(recorder.suggest(".yaml")), "Recipe (*.yaml)"
+        )
+        if path:
+            self.tell(recorder.save_recipe(with_ending(path, ".yaml")), path)
 
     def tell(self, job: Job, path: str | Path) -> None:
         """Say how a job ended, for whoever has no dock open."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stplm_napari.jobs import Job, Slot
+from stplm_napari.recipe import recipe_of, write_recipe
 from stplm_napari.script import write_script
 from stplm_napari.session import Session
 from stplm_napari.steps import Step
@@ -41,6 +42,15 @@ class Recorder:
         """Write the steps as a Python script, or as a Jupyter notebook (.ipynb)."""
         path, steps = Path(path), steps_now(self._workspace.session)
         return self._write(path, lambda: write_script(steps, path))
+
+    def save_recipe(self, path: str | Path) -> Job:
+        """Write what was done as a recipe for ``stplm run``, with the classifier in a folder beside it."""
+        path, session = Path(path).resolve(), self._workspace.session
+
+        def write() -> Path:
+            return write_recipe(*recipe_of(session, path), path)
+
+        return self._write(path, write)
 
     def suggest(self, ending: str) -> Path:
         """Where such a file would go: beside the section."""

@@ -20,9 +20,10 @@ from stplm_napari.steps import Step
 INLINE = 400
 """So many cell ids at most stand in the script itself; more go into a CSV beside it."""
 _CORNERS = 2_000
-"""Regions with more corners than this go into a GeoJSON beside it."""
+"""Regions with more corners than this go into a JSON file beside it."""
 _WIDTH = 110
 _MOST_WORDS = 300
+_OWN_WAY = ("path", "what", "labels", "overwrite", "regions")
 
 Writer = Callable[[Mapping[str, Any], "Beside"], list[str]]
 _WRITERS: dict[str, tuple[str, Writer]] = {}
@@ -67,6 +68,16 @@ class Beside:
         if name:
             self._known.append((labels, name))
         return made
+
+    def regions_of(self, regions: Sequence[Mapping[str, Any]]) -> str:
+        """A Python expression for regions: themselves, or a file's."""
+        if sum(len(ring) for region in regions for ring in region["rings"]) <= _CORNERS:
+            return _pretty(list(regions))
+        file = next((name for name, known in self.regions.items() if known == regions), "")
+        if not file:
+            file = f"{self.stem}.regions{f'-{len(self.regions) + 1}' if self.regions else ''}.json"
+            self.regions[file] = regions
+        return f"replay.regions_from(HERE / {file!r})"
 
     def write(self, folder: Path) -> list[Path]:
         """Write the files."""
@@ -168,12 +179,7 @@ def _open(params: Mapping[str, Any], beside: Beside) -> list[str]:
 
 @writes("regions", "Drawn regions: rings of (x, y) in µm, even-odd")
 def _regions(params: Mapping[str, Any], beside: Beside) -> list[str]:
-    regions = params["regions"]
-    if sum(len(ring) for region in regions for ring in region["rings"]) <= _CORNERS:
-        return [f"regions = {_pretty(list(regions))}"]
-    file = f"{beside.stem}.regions.json"
-    beside.regions[file] = regions
-    return ["import json", "", f"regions = json.loads((HERE / {file!r}).read_text(encoding='utf-8'))"]
+    return [f"regions = {beside.regions_of(params['regions'])}"]
 
 
 @writes("labels", "Classes and labels as they were when this was exported")
@@ -203,7 +209,9 @@ def _classify(params: Mapping[str, Any], beside: Beside) -> list[str]:
 
 @writes("export", "An export")
 def _export(params: Mapping[str, Any], beside: Beside) -> list[str]:
-    rest = {key: _pretty(value) for key, value in params.items() if key not in ("path", "what", "labels", "overwrite")}
+    rest = {key: _pretty(value) for key, value in params.items() if key not in _OWN_WAY}
+    if "regions" in params:
+        rest["regions"] = beside.regions_of(params["regions"])
     if params.get("labels"):
         rest["labels"] = beside.labels_of(params["labels"])
     given = "".join(f", {key}={value}" for key, value in rest.items())

@@ -6,7 +6,7 @@ No Qt; torch is imported only where the engine needs it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from stplm.errors import LabelError
 from stplm.palette import is_tumour_name
 from stplm.progress import Progress, no_progress
 from stplm_napari.process import WorkerProcess
+from stplm_napari.region_export import write_regions
 from stplm_napari.results import Result
 
 if TYPE_CHECKING:
@@ -149,15 +150,18 @@ def export(
     own_labels: bool = False,
     colours: Mapping[str, str] | None = None,
     overwrite: bool = False,
+    regions: Sequence[Mapping[str, Any]] | None = None,
     **options: Any,
 ) -> Path:
     """``stplm.export`` with the user's labels (``{class: [cell ids]}``) as the column ``stplm_label``.
 
-    ``own_labels`` exports these instead of the predicted classes; ``colours`` is the class registry's. Writes to
-    ``table``, which is ``section``'s.
+    With ``regions``, these are written (:mod:`stplm_napari.region_export`). ``own_labels`` exports the labels instead
+    of the predicted classes; ``colours`` is the class registry's. Writes to ``table``, which is ``section``'s.
     """
     import stplm
 
+    if regions is not None:
+        return write_regions(section, table, path, what, regions, colours or {}, overwrite=overwrite)
     pairs = {cell: name for name, cells in (labels or {}).items() for cell in cells}
     if pairs:
         values = pd.Series(pairs).reindex(table.obs_names)

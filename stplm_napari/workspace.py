@@ -22,6 +22,7 @@ from stplm.errors import StplmError
 from stplm.progress import Progress
 from stplm_napari import tasks
 from stplm_napari.canvas import Canvas
+from stplm_napari.importing import Importer
 from stplm_napari.jobs import FAILED, Job, Jobs, Slot
 from stplm_napari.journal import journal_path
 from stplm_napari.menu import FileMenu
@@ -68,6 +69,7 @@ class Workspace(QObject):
         self.recorder = Recorder(self)
         self.sessions = SessionFiles(self)
         self.unlike = UnlikeScores(self)
+        self.importer = Importer(self)
         self._to_pick: deque[tuple[Callable[[], NDArray[np.int64]], str, str]] = deque()
         self.written: Path | None = None
         """What was exported last, and when (local time, HH:MM)."""
@@ -432,7 +434,9 @@ class Workspace(QObject):
     def export(self, path: str | Path, what: str, *, overwrite: bool = False, **options: Any) -> Job:
         """Write the section or its cells to a file."""
         colours = {c.name: c.colour for c in self.session.classes}
-        own = {"labels": self._own_labels(), "colours": colours}
+        own: dict[str, Any] = {"labels": self._own_labels(), "colours": colours}
+        if what.startswith("regions"):
+            own = {"colours": colours, "regions": [r.to_json() for r in self.session.annotations.regions]}
         step = Step("export", {"path": str(path), "what": what, "overwrite": overwrite, **own, **options})
         table, opened, classifier = snapshot(self.session.table), self.session.revision.section, self.session.classifier
         section = section_snapshot(self.session.section, table)

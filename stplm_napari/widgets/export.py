@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 
 from stplm.errors import ExportError
 from stplm_napari.menu import with_ending
+from stplm_napari.region_export import GEOJSON, QUPATH, SELECTIONS
 from stplm_napari.widgets.common import Dock, EmptyState, More, compact, keep_choices
 from stplm_napari.widgets.panels import ErrorPanel, JobPanel
 from stplm_napari.widgets.style import button, text
@@ -24,12 +25,18 @@ _FORMATS = (
     ("SpatialData  (.zarr)", "zarr", ".zarr"),
     ("Xenium Explorer groups  (.csv)", "explorer", ".csv"),
     ("QuPath, GeoJSON  (.geojson)", "geojson", ".geojson"),
+    ("Regions for QuPath, in pixels  (.geojson)", QUPATH, ".geojson"),
+    ("Regions in µm  (.geojson)", GEOJSON, ".geojson"),
+    ("Regions for Xenium Explorer  (.csv)", SELECTIONS, ".csv"),
 )
 _TELLS = {
     "h5ad": "Cells: counts, embedding, classes, confidence, tumour probability, your labels; for scanpy and others.",
     "zarr": "The whole section: images, outlines and cells, for SpatialData and napari-spatialdata.",
     "explorer": "One group and colour for every cell. In Xenium Explorer: Cells, then Upload cell groups.",
     "geojson": "The outline of every cell with its class, colour and measurements.",
+    QUPATH: "The regions that you drew, with class, colour and note, as annotations on the image.",
+    GEOJSON: "The regions that you drew, with class, colour and note, in micrometres.",
+    SELECTIONS: "The regions that you drew as selection coordinates, in micrometres. Holes become cuts of no width.",
 }
 
 
@@ -83,7 +90,7 @@ class ExportWidget(Dock):
         keep_choices(self.workspace, "export", self.form, advanced)
         session = self.session
         self.listen(session.section_opened, self._suggest)
-        for signal in (session.section_opened, session.predicted, session.labels_changed):
+        for signal in (session.section_opened, session.predicted, session.labels_changed, session.regions_changed):
             self.listen(signal, self.refresh)
         self.listen(self.workspace.exporting.changed, self.refresh)
         self.what.changed.connect(self._suggest)
@@ -106,6 +113,8 @@ class ExportWidget(Dock):
         self.of.visible = classes
         self.more.setVisible(what == "geojson")
         reason = self._missing() if classes else ""
+        if what.startswith("regions") and not session.annotations.regions:
+            reason = "No regions yet: draw one in the Annotate dock, with the region tool."
         self.tells.setText(reason or _TELLS[what])
         self.run.setEnabled(not reason and not workspace.exporting.is_busy)
         self.written.setVisible(workspace.written is not None)
@@ -148,7 +157,7 @@ class ExportWidget(Dock):
 
 
 class _Steps(QWidget):
-    """What was done, to be done again: as a script or a notebook."""
+    """What was done, to be done again: as a script, a notebook, or a recipe for other sections."""
 
     def __init__(self, dock: Dock) -> None:
         super().__init__()
@@ -167,6 +176,8 @@ class _Steps(QWidget):
         row.addWidget(button("Script…", lambda: self.save(".py", "Python script (*.py)"), tip=tip))
         tip = "The same as a Jupyter notebook, with a picture of the tissue"
         row.addWidget(button("Notebook…", lambda: self.save(".ipynb", "Jupyter notebook (*.ipynb)"), tip=tip))
+        tip = "For other sections: stplm run recipe.yaml --sections 'cohort/*'. The classifier is saved beside it"
+        row.addWidget(button("Recipe…", lambda: self.save(".yaml", "Recipe (*.yaml)"), tip=tip))
         row.addStretch(1)
         layout.addLayout(row)
         layout.addWidget(JobPanel(self._recorder.writing, dock))
@@ -179,7 +190,8 @@ class _Steps(QWidget):
         """Ask where to, and write."""
         path, _ = QFileDialog.getSaveFileName(self, "Save what was done", str(self._recorder.suggest(ending)), kind)
         if path:
-            self._recorder.export(with_ending(path, ending))
+            write = self._recorder.save_recipe if ending == ".yaml" else self._recorder.export
+            write(with_ending(path, ending))
 
     def refresh(self) -> None:
         """Make what is shown equal to the state."""

@@ -29,6 +29,7 @@ _KINDS = {
     "loom": "Loom file",
     "matrix": "10x feature-barcode matrix",
 }
+_SESSION = "Section, labels, classes, predictions, view and colours as they were when you saved them"
 _FILES = "Sections (*.h5ad *.h5 *.loom *.xenium);;All files (*)"
 
 
@@ -66,7 +67,13 @@ class SectionWidget(Dock):
         self.save = button("Save session…", lambda: save_session(self, self.workspace), tip=tip)
         self.saved, self.session_note = text(kind="hint"), text(kind="warn")
         self.saving = JobPanel(self.workspace.sessions.saving, self)
-        for part in (self.save, self.saving, self.saved, self.session_note):
+        row = QHBoxLayout()
+        row.setSpacing(8)
+        row.addWidget(self.save)
+        row.addWidget(button("Open session…", self.choose_session, tip=_SESSION))
+        row.addStretch(1)
+        layout.addLayout(row)
+        for part in (self.saving, self.saved, self.session_note):
             layout.addWidget(part)
         layout.addWidget(self._ways(another=True))
         for part in (self.empty, self.opening, self.drawing, self.content):
@@ -100,6 +107,10 @@ class SectionWidget(Dock):
             file = Path(path)
             self.open_path(file.parent if file.suffix == ".xenium" else file)
 
+    def choose_session(self) -> None:
+        """Ask for a saved session and open it."""
+        choose_session(self, self.workspace)
+
     def open_demo(self) -> None:
         """Open the section that ships with the plugin."""
         self.open_path(resolve(f"{SCHEME}demo_section"))
@@ -117,8 +128,8 @@ class SectionWidget(Dock):
             )
         tip = ".h5ad, .loom, or a 10x cell_feature_matrix.h5 (no positions: all but the tissue view works)"
         row.addWidget(button("File…", self.choose_file, "link", tip=tip))
-        tip = "Everything as it was when you saved it"
-        row.addWidget(button("Session…", lambda: choose_session(self, self.workspace), "link", tip=tip))
+        if not another:
+            row.addWidget(button("Session…", self.choose_session, "link", tip=_SESSION))
         recent = button("Recent", lambda: self._show_recent(recent), "link", tip="Sections and sessions opened lately")
         row.addWidget(recent)
         tip = "A small breast tumour section that ships with the plugin"

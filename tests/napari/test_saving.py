@@ -49,9 +49,9 @@ def opened(viewer: Any, qtbot: Any, path: Path) -> Workspace:
 
 
 def settle(workspace: Workspace, qtbot: Any) -> None:
-    qtbot.waitUntil(lambda: not workspace.opening.is_busy, timeout=30_000)
+    qtbot.waitUntil(lambda: not workspace.opening.is_busy, timeout=90_000)
     assert workspace.opening.job.error is None, workspace.opening.job.details
-    qtbot.waitUntil(lambda: not workspace.drawing.is_busy and not workspace.sessions.saving.is_busy, timeout=30_000)
+    qtbot.waitUntil(lambda: not workspace.drawing.is_busy and not workspace.sessions.saving.is_busy, timeout=90_000)
 
 
 def work(workspace: Workspace) -> None:
@@ -81,7 +81,7 @@ def work(workspace: Workspace) -> None:
     params = {"source": "labels", "labels": session.annotations.by_class(), "tumour": {}, "seed": 0}
     session.put_prediction(predicted, None, made, Step("classify", params))
     session.label(list(session.table.obs_names[6:7]), "Tumour")  # the prediction is out of date now
-    session.table.obs["expert"] = ["a"] * (n - 1) + [None]
+    session.table.obs["expert"] = ["a"] * (n - 1) + [float("nan")]
     session.colour(by=CLASS, unsure_below=0.7, hidden=frozenset({"Tumour"}), opacity={"Stroma, loose": 0.5})
     session.use(shape="lasso", radius_um=33.0)
     session.choose_class("Stroma, loose")
