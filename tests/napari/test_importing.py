@@ -23,8 +23,8 @@ pytestmark = pytest.mark.gui
 
 PIXEL_UM = 0.5
 """Of the small section: 240 µm wide, cells 20 µm apart."""
-RING = [[30.0, 30.0], [130.0, 30.0], [130.0, 130.0], [30.0, 130.0]]
-HOLE = [[60.0, 60.0], [100.0, 60.0], [100.0, 100.0], [60.0, 100.0]]
+RING = [[25.0, 25.0], [135.0, 25.0], [135.0, 135.0], [25.0, 135.0]]
+HOLE = [[55.0, 55.0], [105.0, 55.0], [105.0, 105.0], [55.0, 105.0]]
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_a_pathologists_regions_come_in_as_one_step_on_the_right_cells(
     nerve = session.annotations.get("Nerve")
     assert (nerve.colour, nerve.tumour) == ("#010203", False)
     xy = session.table.obsm[keys.SPATIAL]
-    inside = ((xy > 30) & (xy < 130)).all(axis=1) & ~((xy > 60) & (xy < 100)).all(axis=1)
+    inside = ((xy > 25) & (xy < 135)).all(axis=1) & ~((xy > 55) & (xy < 105)).all(axis=1)
     labelled = session.annotations.by_class()
     assert set(labelled["Tumour"]) == set(session.table.obs_names[inside])
     at_point = session.table.obs_names[np.hypot(*(xy - [10, 230]).T).argmin()]
