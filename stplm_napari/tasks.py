@@ -104,6 +104,18 @@ def labels_for(table: AnnData, params: Mapping[str, Any]) -> pd.Series:
     return base
 
 
+def source_words(params: Mapping[str, Any], n_own: int, n_labels: int) -> str:
+    """Where labels come from, in the user's words: "12 labels of yours"."""
+    own = f"{n_own} label{'s' if n_own != 1 else ''} of yours"
+    if params["source"] == FROM_LABELS:
+        return own
+    if params["source"] == FROM_COLUMN:
+        base = f"{n_labels:,} labels of column {params['column']}"
+    else:
+        base = f"{n_labels:,} cells picked by the {params['profiles']} reference profiles"
+    return f"{base}, {own} among them" if n_own else base
+
+
 def _column(table: AnnData, name: str) -> pd.Series:
     if name not in table.obs:
         raise LabelError(f"The section has no column {name!r}.", expected=", ".join(label_columns(table)) or None)

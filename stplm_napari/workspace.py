@@ -312,7 +312,7 @@ class Workspace(QObject):
             if not whole and session.colouring.by == UNKNOWN:  # chosen meanwhile
                 self._again = True
                 return False
-            made = Prediction(_source_words(params, n_own, n_labels), n_labels, model, _now(), made_from)
+            made = Prediction(tasks.source_words(params, n_own, n_labels), n_labels, model, _now(), made_from)
             kept = session.put_prediction(prediction, classifier, made, step)
             if kept:  # what could not be learnt from is not tried again at the next click
                 self.base = base
@@ -475,17 +475,6 @@ class Workspace(QObject):
             action()
         except StplmError as error:
             self.session.failed.emit(error)
-
-
-def _source_words(params: Mapping[str, Any], n_own: int, n_labels: int) -> str:
-    own = f"{n_own} label{'s' if n_own != 1 else ''} of yours"
-    if params["source"] == tasks.FROM_LABELS:
-        return own
-    if params["source"] == tasks.FROM_COLUMN:
-        base = f"{n_labels:,} labels of column {params['column']}"
-    else:
-        base = f"{n_labels:,} cells picked by the {params['profiles']} reference profiles"
-    return f"{base}, {own} among them" if n_own else base
 
 
 def _build_index(table: Any) -> None:

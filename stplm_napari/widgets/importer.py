@@ -274,7 +274,7 @@ class _Classes(QWidget):
             swatch.setIcon(swatch_icon(colours.get(group, NO_CLASS_COLOUR)))
             swatch.setIconSize(QSize(16, 16))
             swatch.setStyleSheet("background: transparent; border: none; padding: 0px;")
-            name = text(f"{group}  ({preview.counts.get(group, 0):,})", wrap=False)
+            name = text(f"{group}  ({preview.counts.get(group, 0):,})", wrap=False, tip=group)
             name.setMinimumWidth(60)
             box = QComboBox()
             box.setMinimumContentsLength(11)
@@ -282,7 +282,7 @@ class _Classes(QWidget):
             for found in own:
                 box.addItem(swatch_icon(found.colour), found.name, found.name)
             if all(found.name != group for found in own):
-                box.addItem(f"New class {group}", NEW)
+                box.addItem("New class" if len(group) > 10 else f"New class {group}", NEW)
             box.addItem("No class: leave out", LEFT_OUT)
             wanted = box.findData(kept.get(group, suggest_class(group, own)))
             box.setCurrentIndex(max(wanted, 0))
