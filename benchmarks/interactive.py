@@ -155,18 +155,23 @@ def measure(path: Path, options: argparse.Namespace) -> tuple[list[Row], list[Ph
     window = Window()
     beat = window.beat
     window.rest(1.0)
-    rows = opening(window, path)
-    rows += embedding(window, options.vectors)
-    rows += clicking(window, path, options.clicks)
-    rows += lassoing(window)
-    rows += recolouring(window, options.repeats)
+    rows = told(opening(window, path))
+    rows += told(embedding(window, options.vectors))
+    rows += told(clicking(window, path, options.clicks))
+    rows += told(recolouring(window, options.repeats))
+    rows += told(lassoing(window))
     n, mine, both = window.session.table.n_obs, beat.peak_mb, beat.peak_with_others_mb
-    rows.append(Row("peak resident memory of the window", n, mine, "MB", 6000, peak_mb=mine))
-    rows.append(Row("peak resident memory of window and worker", n, both, "MB", 6000, peak_mb=both))
+    last = [
+        Row("peak resident memory of the window", n, mine, "MB", 6000, peak_mb=mine),
+        Row("peak resident memory of window and worker", n, both, "MB", 6000, peak_mb=both),
+    ]
     for phase in beat.phases:
-        rows.append(Row(f"longest block by our code: {phase.name}", n, phase.worst_ours_ms, "ms", 100))
+        last.append(
+            Row(f"longest block by our code: {phase.name}", n, phase.worst_ours_ms, "ms", 100, cpu=phase.worst_cpu_ms)
+        )
+    rows += told(last)
     if not options.no_references:
-        references(window, rows)
+        rows += told(references(window, rows))
     beat.stop()
     window.viewer.close()
     return rows, beat.phases
@@ -368,8 +373,8 @@ def recolouring(window: Window, repeats: int) -> list[Row]:
     return rows
 
 
-def references(window: Window, rows: list[Row]) -> None:
-    """The same cells in the same window: a direct colormap of the label image, and points. Sets their ratios."""
+def references(window: Window, rows: list[Row]) -> list[Row]:
+    """The same cells in the same window: a direct colormap of the label image, and points."""
     from napari.utils.colormaps import DirectLabelColormap
 
     session, viewer, layers = window.session, window.viewer, window.workspace.canvas.layers
@@ -397,22 +402,28 @@ def references(window: Window, rows: list[Row]) -> None:
     points = viewer.add_points(centroids, size=8, border_width=0)
     window.rest()
     others = min(window.painted(as_points) for _ in range(2))
-    for name, took in (("DirectLabelColormap", seconds), ("Points layer", others)):
-        rows.append(
-            Row(f"recolour all cells, against a {name}", n, mine.ours, "ms", None, 1000 * took, 1000 * took / mine.ours)
-        )
+    both = {"DirectLabelColormap": 1000 * seconds, "Points layer": 1000 * others}
+    return [
+        Row(f"recolour all cells, against a {name}", n, mine.ours, "ms", None, took, took / mine.ours)
+        for name, took in both.items()
+    ]
+
+
+def told(rows: list[Row]) -> list[Row]:
+    """Print rows as soon as they are known."""
+    for row in rows:
+        bar = "" if row.bar is None else f"bar {row.bar:g} {row.unit}"
+        cpu = "" if row.cpu is None else f"cpu {row.cpu:,.2f}"
+        than = "" if row.ratio is None else f"{row.reference:,.0f} {row.unit}, {row.ratio:,.0f} times"
+        wrong = "" if row.agrees in (None, True) else "  WRONG"
+        print(f"{row.name:58s} {row.ours:12,.2f} {row.unit:8s} {bar:18s} {cpu:14s} {than}{wrong}", flush=True)
+    return rows
 
 
 def report(rows: list[Row], phases: list[Phase], out: Path) -> None:
-    """Print the table, and keep the rows."""
+    """Say where the window was blocked, and keep the rows."""
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    print(f"\n{rows[0].cells:,} cells; load {load} on {os.cpu_count()} cores\n")
-    for row in rows:
-        bar = "" if row.bar is None else f"bar {row.bar:g} {row.unit}"
-        than = "" if row.ratio is None else f"{row.reference:,.0f} {row.unit}, {row.ratio:,.0f} times"
-        wrong = "" if row.agrees in (None, True) else "  WRONG"
-        cpu = "" if row.cpu is None else f"cpu {row.cpu:,.2f}"
-        print(f"{row.name:58s} {row.ours:12,.2f} {row.unit:8s} {bar:18s} {cpu:14s} {than}{wrong}")
+    print(f"\n{rows[0].cells:,} cells; load {load} on {os.cpu_count()} cores")
     print("\nBlocks of the window's thread over 50 ms: where it was, in looks 10 ms apart")
     for phase in phases:
         longest = f"longest {phase.worst_ms:.0f} ms (processor {phase.worst_cpu_ms:.0f} ms)"

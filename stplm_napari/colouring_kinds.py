@@ -167,11 +167,11 @@ _SCORES = (
     (by.CONFIDENCE, "Confidence", keys.CONFIDENCE, "viridis", "unsure", "sure"),
     (by.UNKNOWN, "Unknown (unlike your labels)", keys.UNKNOWN, UNKNOWN_MAP, "like a label", "unlike all"),
 )
-add_kind(Kind(by.CLASS, _one(by.CLASS, "Class", MODEL, keys.CLASS), _classes, lasts=""))
+add_kind(Kind(by.CLASS, _one(by.CLASS, "Class", MODEL, keys.CLASS), _classes, lasts="look"))
 for _key, _words, _obs, *_how in _SCORES:
     add_kind(Kind(_key, _one(_key, _words, MODEL, _obs), partial(_score, _obs, *_how)))
 add_kind(Kind(by.CLUSTER, _one(by.CLUSTER, "Embedding cluster", MODEL, keys.CLUSTER), _clusters))
-add_kind(Kind(by.LABEL, _one(by.LABEL, "Your labels only", CELLS), _labels, lasts=""))
+add_kind(Kind(by.LABEL, _one(by.LABEL, "Your labels only", CELLS), _labels, lasts="look"))
 add_kind(Kind(by.CELLS, _one(by.CELLS, "Outlines only", CELLS), _nothing))
 add_kind(Kind(by.OBS, columns, _column, slow=True))
 add_kind(Kind(by.GENE, lambda session: (), _gene, _find_gene, lasts="section", slow=True))

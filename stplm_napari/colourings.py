@@ -183,7 +183,7 @@ class Kind:
         ``find(session, name)``: the source of that name, or None. By default it is looked for among the offered.
     lasts
         How long values hold: "section" until another is opened, "results" until a result comes in, "labels" until
-        labels, classes or regions change too, "" not at all.
+        labels, classes or regions change too, "look" until labels, the class list or the slider change, "" not at all.
     """
 
     prefix: str
@@ -314,4 +314,7 @@ class Sources:
             return (now.section,)
         if lasts == "labels":
             return (now.section, self._results, now.labels, now.classes, self._session.annotations.regions)
+        if lasts == "look":
+            session = self._session
+            return (now.section, self._results, now.labels, session.annotations.classes, session.colouring.unsure_below)
         return (now.section, self._results)

@@ -49,6 +49,7 @@ class Labels(Mapping[str, Label]):
         self._ids: list[str] = []
         self._row_of: dict[str, int] = {}
         self._codes = np.zeros(0 if self._index is None else len(self._index), np.int32)
+        self._rows: NDArray[np.int64] | None = None
         self._kinds: list[Label | None] = [None]
         self._code_of: dict[Label, int] = {}
         self._per_kind = np.zeros(1, np.int64)
@@ -85,8 +86,10 @@ class Labels(Mapping[str, Label]):
 
     @property
     def rows(self) -> NDArray[np.int64]:
-        """Rows of the labelled cells, ascending."""
-        return np.flatnonzero(self._codes)
+        """Rows of the labelled cells, ascending; not to be written to."""
+        if self._rows is None:
+            self._rows = np.flatnonzero(self._codes)
+        return self._rows
 
     def names(self) -> NDArray[np.object_]:
         """The class of each labelled cell, in the order of :attr:`rows`."""
@@ -182,6 +185,7 @@ class Labels(Mapping[str, Label]):
         """Make a change."""
         n = len(self._kinds)
         self._codes[change.rows] = change.after
+        self._rows = None
         self._per_kind = np.concatenate([self._per_kind, np.zeros(n - len(self._per_kind), np.int64)])
         self._per_kind += np.bincount(change.after, minlength=n) - np.bincount(change.before, minlength=n)
 

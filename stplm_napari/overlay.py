@@ -153,6 +153,7 @@ class CellOverlay:
         # One entry more than the highest label: np.take(mode="clip") sends every stray label there, and it stays 0.
         self._look = _Look(np.zeros(top + 2, np.uint8), None, self.outline, self.hide_small)
         self._palette = np.zeros((256, 4), np.float32)
+        self._ring_colours = np.zeros((2, 4), np.float32)
         finest = self.levels[0].shape[0]
         data = [ColourLevel(a, self._look, self.diameter_px * a.shape[0] / finest) for a in self.levels[:-1]]
         last, several = self.levels[-1], len(self.levels) > 1
@@ -258,10 +259,11 @@ class CellOverlay:
         """All cells in one colour."""
         self.show_classes(np.zeros(len(self.values), np.int64), [colour])
 
-    def highlight(self, cells: ArrayLike, colour: str | None = None) -> None:
+    def highlight(self, cells: ArrayLike, colour: str | None = None, *, now: bool = True) -> None:
         """Ring these cells (row numbers) on top of their colours; an empty list takes the rings away.
 
         The ring has a dark rim, so that it shows on any colour. Where cells are a few pixels only, they are filled.
+        Unless ``now``, the rings are drawn with the colours that are shown next: a layer redrawn once is quicker.
         """
         rows = np.asarray(cells, np.int64)
         ring = None
@@ -269,9 +271,11 @@ class CellOverlay:
             ring = np.zeros(len(self._look.lut), bool)
             ring[self.values[rows]] = True
         self._look.ring = ring
-        palette = self._palette.copy()
-        palette[[_RIM, _RING]] = _rgba([_RIM_COLOUR, colour or _HIGHLIGHT_COLOUR])
-        self._redraw(palette)
+        self._ring_colours = _rgba([_RIM_COLOUR, colour or _HIGHLIGHT_COLOUR])
+        if now:
+            palette = self._palette.copy()
+            palette[[_RIM, _RING]] = self._ring_colours
+            self._redraw(palette)
 
     def draw_outlines(self, width: int) -> None:
         """Draw outlines of that many pixels of the finest level; 0 fills the cells."""
@@ -300,7 +304,7 @@ class CellOverlay:
         self._look.lut = lut
         palette = np.zeros((256, 4), np.float32)
         palette[1 : len(colours) + 1] = colours
-        palette[[_RIM, _RING]] = self._palette[[_RIM, _RING]]
+        palette[[_RIM, _RING]] = self._ring_colours
         palette[_GREY] = _rgba([UNASSIGNED_COLOUR])[0]
         self._redraw(palette)
 

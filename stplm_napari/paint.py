@@ -19,13 +19,13 @@ _FILLED, _OUTLINED = 0.7, 1.0
 
 def paint(overlay: CellOverlay, session: Session) -> None:
     """Colour the cells as the session says; the user's own labels have a ring."""
+    overlay.highlight(session.annotations.labels.rows, now=False)
     shown = session.sources.of(session.colouring.by)
     if isinstance(shown, Numbers):
         _paint_numbers(overlay, session, shown)
     else:
         nothing = Categories(np.full(session.table.n_obs, -1, np.int16), [], [], under_labels=True)
         _paint_categories(overlay, session, shown or nothing)
-    overlay.highlight(session.annotations.labels.rows)
 
 
 def paint_style(overlay: CellOverlay, outlines: CellOverlay, session: Session) -> None:

@@ -27,7 +27,7 @@ from stplm.io.groups import as_table
 from stplm.scheme import Scheme, check_scheme
 from stplm.tasks.classifier import Classifier
 from stplm.tasks.features import Features, cell_features
-from stplm.tasks.labels import check_two_classes, choose_tumour_classes, labelled_cells
+from stplm.tasks.labels import check_two_classes, choose_tumour_classes, enough_labels, labelled_cells
 from stplm.tasks.linear import fit_logistic
 from stplm.tasks.outcome import class_temperature, share_odds, tumour_odds, tumour_temperature
 from stplm.tasks.prediction import write_prediction
@@ -72,7 +72,8 @@ def fit_classifier(
         shares.
     labels
         Class names by cell id, a Series or a dict (NaN or None = unlabelled; cells may be left out), the name of an obs
-        column, or one value a cell.
+        column, or one value a cell. Of more than 10,000 labels the commonest classes are thinned
+        (:func:`stplm.tasks.labels.enough_labels`).
     tumour_classes
         Which classes are tumour; by default those whose name says so (:func:`stplm.palette.is_tumour_name`).
     seeded
@@ -106,11 +107,13 @@ def fit_classifier(
     classes = found.tolist()
     check_two_classes(classes, len(labelled))
     tumour = choose_tumour_classes(classes, tumour_classes)
+    counts = np.bincount(codes, minlength=len(classes))
+    kept = enough_labels(codes, seed)
+    labelled, codes = labelled[kept], codes[kept]
     features = _features_of(table, features)
     mean, scale = features.scale
     known = features.take(labelled)
     design = _design(known, mean, scale)
-    counts = np.bincount(codes, minlength=len(classes))
     typical = float(np.exp(np.log(counts).mean()))
     sharpness = float(1.0 + _SHARPEN / np.sqrt(typical))
     # Seeds are clear-cut cells, and their temperature already flattens what they say.
@@ -145,7 +148,7 @@ def fit_classifier(
             sharpness=sharpness,
             fade=evidence(depth),
             share_odds=share_odds(classifier.log_prior, classifier.is_tumour),
-            weight=(np.exp(classifier.log_prior) / counts)[codes],
+            weight=(np.exp(classifier.log_prior) / np.bincount(codes))[codes],
             calibrate=not seeded and counts.min() >= 5,
             seed=seed,
         )

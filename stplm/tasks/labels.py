@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
+MOST_LABELS = 10_000
+"""Labels that a few-shot head learns from, see :func:`enough_labels`."""
+
+
 def label_names(table: AnnData, labels: pd.Series | Mapping[str, object] | str | Sequence[object]) -> list[str | None]:
     """One name or None a cell, in the table's order, from labels as :func:`stplm.fit_classifier` takes them.
 
@@ -71,6 +75,26 @@ def _named(rows: NDArray[np.int64], values: NDArray[np.object_]) -> tuple[NDArra
     names = np.array([str(value) for value in values[there]], dtype=str)
     named = np.char.strip(names) != "" if len(names) else np.zeros(0, dtype=bool)
     return rows[there][named], names[named]
+
+
+def enough_labels(codes: NDArray[np.int64], seed: int = 0, most: int = MOST_LABELS) -> NDArray[np.int64]:
+    """Places (m,), ascending, of labels that are enough to learn from, for classes (n,) as integers from 0.
+
+    All of up to ``most``. Of more (a lasso may label a hundred thousand cells), each class keeps what it has, but the
+    commonest are thinned to equal numbers: a linear head gains nothing from the rest, and fitting would take a minute.
+    """
+    if len(codes) <= most:
+        return np.arange(len(codes))
+    counts = np.sort(np.bincount(codes))
+    before = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    # The most that a class may keep: rarer ones have less, and all others share what is left.
+    share = (most - before) // np.arange(len(counts), 0, -1)
+    limit = int(share[np.argmax(counts > share)])
+    order = np.random.default_rng(seed).permutation(len(codes))
+    order = order[np.argsort(codes[order], kind="stable")]
+    sizes = np.bincount(codes)
+    rank = np.arange(len(codes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.sort(order[rank < limit])
 
 
 def check_two_classes(classes: Sequence[str], n_labels: int) -> None:

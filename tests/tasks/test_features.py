@@ -15,6 +15,7 @@ from stplm.tasks import features as module
 from stplm.tasks.classifier_scores import linear_scores, score_outcomes
 from stplm.tasks.classify import score_unknown
 from stplm.tasks.features import FeatureCache
+from stplm.tasks.labels import enough_labels
 from stplm.tasks.outcome import outcomes, share_odds
 
 COLUMNS = [keys.CLASS, keys.CONFIDENCE, keys.TUMOUR, keys.UNKNOWN]
@@ -102,3 +103,17 @@ def test_scores_of_any_number_of_classes(k: int) -> None:
     expected = np.hstack([own, fit]) @ dense_weights.T + level @ level_weights.T + bias
     scores = linear_scores(own, fit, level, dense_weights, level_weights, bias)
     np.testing.assert_allclose(scores, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("sizes", [[5, 3], [4000, 4000, 3000], [90_000, 40, 30_000, 7], [9_999, 3]])
+def test_a_hundred_thousand_labels_are_thinned_where_they_are_commonest(sizes: list[int]) -> None:
+    codes = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
+    kept = enough_labels(codes)
+    left = np.bincount(codes[kept])
+    assert np.array_equal(kept, np.unique(kept))
+    assert len(kept) <= 10_000
+    assert len(kept) > min(len(codes), 10_000) - len(sizes)
+    thinned = left < sizes
+    assert thinned.sum() == 0 or np.ptp(left[thinned]) == 0
+    assert (left[~thinned] <= left[thinned].min(initial=10_000)).all()
+    assert np.array_equal(kept, enough_labels(codes)), "the same ones again"
