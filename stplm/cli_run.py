@@ -11,7 +11,7 @@ from stplm.cli_common import progress_bar, say
 from stplm.errors import StplmError
 
 if TYPE_CHECKING:
-    from stplm.tasks.batch import SectionRun
+    from stplm.tasks.section_runs import SectionRun
 
 _WIDTH = 34
 

@@ -59,7 +59,7 @@ class Beside:
             if known == labels:
                 return variable
         if sum(map(len, labels.values())) <= INLINE:
-            made = _pretty({k: list(v) for k, v in labels.items()})
+            made = pretty({k: list(v) for k, v in labels.items()})
         else:
             number = f"-{len(self.labels) + 1}" if self.labels else ""
             file = f"{self.stem}.labels{number}.csv"
@@ -72,7 +72,7 @@ class Beside:
     def regions_of(self, regions: Sequence[Mapping[str, Any]]) -> str:
         """A Python expression for regions: themselves, or a file's."""
         if sum(len(ring) for region in regions for ring in region["rings"]) <= _CORNERS:
-            return _pretty(list(regions))
+            return pretty(list(regions))
         file = next((name for name, known in self.regions.items() if known == regions), "")
         if not file:
             file = f"{self.stem}.regions{f'-{len(self.regions) + 1}' if self.regions else ''}.json"
@@ -185,7 +185,7 @@ def _regions(params: Mapping[str, Any], beside: Beside) -> list[str]:
 @writes("labels", "Classes and labels as they were when this was exported")
 def _labels(params: Mapping[str, Any], beside: Beside) -> list[str]:
     return [
-        f"classes = {_pretty(list(params['classes']))}",
+        f"classes = {pretty(list(params['classes']))}",
         f"labels = {beside.labels_of(params['labels'], 'labels')}",
         "replay.put_labels(table, labels, classes)",
     ]
@@ -199,7 +199,7 @@ def _embed(params: Mapping[str, Any], beside: Beside) -> list[str]:
 
 @writes("classify", "A class for every cell")
 def _classify(params: Mapping[str, Any], beside: Beside) -> list[str]:
-    rows = {key: _pretty(value, 4) for key, value in params.items() if key != "labels"}
+    rows = {key: pretty(value, 4) for key, value in params.items() if key != "labels"}
     own = params.get("labels", {})
     rows["labels"] = beside.labels_of(own)
     remark = [] if rows["labels"] == "labels" or not own else ["# Learnt from labels that were changed afterwards."]
@@ -209,7 +209,7 @@ def _classify(params: Mapping[str, Any], beside: Beside) -> list[str]:
 
 @writes("export", "An export")
 def _export(params: Mapping[str, Any], beside: Beside) -> list[str]:
-    rest = {key: _pretty(value) for key, value in params.items() if key not in _OWN_WAY}
+    rest = {key: pretty(value) for key, value in params.items() if key not in _OWN_WAY}
     if "regions" in params:
         rest["regions"] = beside.regions_of(params["regions"])
     if params.get("labels"):
@@ -222,17 +222,17 @@ def _export(params: Mapping[str, Any], beside: Beside) -> list[str]:
     ]
 
 
-def _pretty(value: Any, indent: int = 0) -> str:
+def pretty(value: Any, indent: int = 0) -> str:
     """As Python: in one line where there is room, else an entry a line, and many plain ones filled into lines."""
     whole = repr(value)
     if len(whole) + indent <= _WIDTH or not isinstance(value, dict | list) or not value:
         return whole
     pad, end = " " * (indent + 4), " " * indent
     if isinstance(value, dict):
-        rows = [f"{pad}{key!r}: {_pretty(entry, indent + 4)}," for key, entry in value.items()]
+        rows = [f"{pad}{key!r}: {pretty(entry, indent + 4)}," for key, entry in value.items()]
         return "\n".join(["{", *rows, end + "}"])
     if any(isinstance(entry, dict | list) for entry in value):
-        return "\n".join(["[", *(f"{pad}{_pretty(entry, indent + 4)}," for entry in value), end + "]"])
+        return "\n".join(["[", *(f"{pad}{pretty(entry, indent + 4)}," for entry in value), end + "]"])
     lines = [pad]
     for entry in map(repr, value):
         if len(lines[-1]) + len(entry) > _WIDTH and lines[-1] != pad:

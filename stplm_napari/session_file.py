@@ -5,7 +5,7 @@
     manifest.json   format, which section, and everything that is plain: view, colouring, classes, steps, provenance
     labels.json     labels as they were given, by whom and when; regions
     results/        what was added to the cell table: embedding, map, predictions, imported columns (JSON and arrays)
-    classifier/     the few-shot head, see stplm.tasks.classifier
+    classifier/     the few-shot head, see stplm.tasks.classifier; or the fine-tuned model that was kept
 """
 
 from __future__ import annotations
@@ -108,13 +108,18 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
 def read_session(path: str | Path) -> Saved:
     """Read what :func:`write_session` wrote. Raises SessionError."""
     from stplm.tasks.classifier import Classifier
+    from stplm_napari.runs import KeptModel
 
     path = Path(path)
     manifest = read_manifest(path)
     try:
         results = Result.load(path / _RESULTS)
         annotations = json.loads((path / _LABELS).read_text(encoding="utf-8"))
-        classifier = Classifier.load(path / _CLASSIFIER) if (path / _CLASSIFIER).is_dir() else None
+        classifier: Any = None
+        if (path / _CLASSIFIER / "config.json").is_file():
+            classifier = KeptModel(path / _CLASSIFIER)
+        elif (path / _CLASSIFIER).is_dir():
+            classifier = Classifier.load(path / _CLASSIFIER)
         section, fingerprint, cells = manifest["section"], manifest["fingerprint"], manifest["cells"]
     except (OSError, ValueError, KeyError, TypeError, EOFError, StplmError) as error:
         raise SessionError("The saved session is damaged.", where=path, found=str(error)) from error

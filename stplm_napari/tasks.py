@@ -140,16 +140,43 @@ def classify(
     """
     import stplm
 
-    labels = labels_for(table, params)
-    labels = labels[labels.notna()]
-    flags = params.get("tumour", {})
-    tumour = [name for name in map(str, labels.unique()) if flags.get(name, is_tumour_name(name))]
+    labels, tumour = labels_and_tumour(table, params)
     seeded = params["source"] == FROM_PROFILES
     classifier = stplm.fit_classifier(
         table, labels, tumour_classes=tumour, seeded=seeded, seed=params.get("seed", 0), features=features
     )
     stplm.predict(table, classifier, features=features, unknown=unknown)
     return classifier, labels
+
+
+def labels_and_tumour(table: AnnData, params: Mapping[str, Any]) -> tuple[pd.Series, list[str]]:
+    """:func:`labels_for`, labelled cells alone; and which of their classes mean tumour by ``params["tumour"]``."""
+    labels = labels_for(table, params)
+    labels = labels[labels.notna()]
+    flags = params.get("tumour", {})
+    return labels, [name for name in map(str, labels.unique()) if flags.get(name, is_tumour_name(name))]
+
+
+def finetune(table: AnnData, params: Mapping[str, Any], **run: Any) -> Any:
+    """Fine-tune a model on the labels; :func:`stplm.predict` takes it as its classifier.
+
+    ``params``: as for :func:`classify`; ``model`` to start from, ``device``, ``config`` (fields of ``FinetuneConfig``
+    that differ from the defaults) and ``stop_after`` (None: to the end). ``run`` goes to ``stplm.finetune``.
+    """
+    import stplm
+    from stplm.tasks.finetune_config import FinetuneConfig
+
+    labels, tumour = labels_and_tumour(table, params)
+    return stplm.finetune(
+        params["model"],
+        table,
+        labels,
+        FinetuneConfig(**params["config"]),
+        tumour_classes=tumour,
+        device=params["device"],
+        stop_after=params.get("stop_after"),
+        **run,
+    )
 
 
 def export(

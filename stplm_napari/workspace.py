@@ -21,7 +21,9 @@ from qtpy.QtCore import QObject, QTimer
 from stplm.errors import StplmError
 from stplm.progress import Progress
 from stplm_napari import tasks
+from stplm_napari.applying import Applying
 from stplm_napari.canvas import Canvas
+from stplm_napari.finetuning import Finetuning
 from stplm_napari.importing import Importer
 from stplm_napari.jobs import FAILED, Job, Jobs, Slot
 from stplm_napari.journal import journal_path
@@ -61,6 +63,7 @@ class Workspace(QObject):
         self.session = Session.of(viewer)
         self.jobs = Jobs(self, activity=hasattr(viewer, "window"))
         self.worker = WorkerProcess()
+        self.finetuning, self.applying = Finetuning(self), Applying(self)
         self.canvas: Canvas | None = None
         self.preview = Preview(viewer)
         self.opening, self.drawing = Slot(), Slot()
@@ -113,6 +116,8 @@ class Workspace(QObject):
             self.canvas.let_go()
         self.jobs.cancel_all()
         self.worker.stop()
+        self.finetuning.close()
+        self.applying.close()
 
     def show_help(self) -> None:
         """The list of keys."""

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stplm import keys
-from stplm.errors import Cancelled, ExportError, ModelError, StplmError
+from stplm.errors import ExportError, ModelError
 from stplm.io.staged import make_folder, restore_interrupted, staged_folder
 from stplm.models import DEFAULT, Model, load_model, versions
 from stplm.progress import Progress, no_progress
 from stplm.tasks.classifier import Classifier
+from stplm.tasks.section_runs import PARTS, SectionRun, run_sections, sections_in
 from stplm.tasks.shares import Shares
 
 if TYPE_CHECKING:
@@ -33,58 +33,10 @@ MARKER, SUMMARY = "done.json", "summary.html"
 OUTPUTS = {"h5ad": "cells.h5ad", "explorer": "cell_groups.csv", "geojson": "cells.geojson", "zarr": "section.zarr"}
 """What each format of :func:`stplm.export` is called in a section's folder."""
 _FORMAT = 1
-_PARTS = 100
-"""A section's progress: read, worked on, written, in hundredths."""
 _READ, _WORKED = 5, 85
-_SAY_NOTHING = ("outs", "output", "cell_feature_matrix", "section", "table", "cells", "data")
-"""File names that do not tell one section from another; their folder's name does."""
 
-WAITING, RUNNING, DONE, SKIPPED, FAILED, CANCELLED = "waiting", "running", "done", "skipped", "failed", "cancelled"
-State = Literal["waiting", "running", "done", "skipped", "failed", "cancelled"]
 Work = Callable[["AnnData", Progress], object]
 """Puts a prediction into a cell table."""
-
-
-@dataclass(frozen=True)
-class SectionRun:
-    """A section of a batch: where it is, where its output goes, how far it is.
-
-    Attributes
-    ----------
-    state
-        "skipped" where the output was there already; then the counts are those of the marker.
-    cells, classes, unassigned
-        Number of cells; of each class; without a class (no counts).
-    tumour, unknown
-        Share of the cells called tumour, and of those unlike every class (unknown score over 0.95); None where the
-        classifier does not say.
-    seconds
-        How long it took.
-    error
-        What went wrong.
-    """
-
-    section: Path
-    folder: Path
-    state: State = "waiting"
-    cells: int = 0
-    classes: Mapping[str, int] = field(default_factory=dict)
-    unassigned: int = 0
-    tumour: float | None = None
-    unknown: float | None = None
-    seconds: float = 0.0
-    error: StplmError | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, without the error."""
-        found = asdict(replace(self, error=None))
-        del found["error"]
-        return {**found, "section": str(self.section), "folder": str(self.folder)}
-
-    @classmethod
-    def from_json(cls, found: Mapping[str, Any]) -> SectionRun:
-        """What :meth:`to_json` gave."""
-        return cls(**{**found, "section": Path(found["section"]), "folder": Path(found["folder"])})
 
 
 def apply_to_sections(
@@ -240,24 +192,24 @@ def process_section(
         "outputs": sorted([*exports, *(["summary"] if report else [])]),
         "colours": dict(colours or {}),
     }
-    progress(0, _PARTS)
+    progress(0, PARTS)
     if resume and (found := finished(folder, wanted)) is not None:
-        progress(_PARTS, _PARTS)
+        progress(PARTS, PARTS)
         return replace(found, section=path, folder=folder, state="skipped")
     whole = report or "zarr" in exports
     section = stplm.read_section(path, images=whole, labels=whole, polygons="geojson" in exports)
     table = stplm.cell_table(section)
-    progress(_READ, _PARTS)
+    progress(_READ, PARTS)
 
     def tell(done: int, total: int) -> None:
-        progress(_READ + (_WORKED - _READ) * done // max(total, 1), _PARTS)
+        progress(_READ + (_WORKED - _READ) * done // max(total, 1), PARTS)
 
     work(table, tell)
     make_folder(folder.parent)
     with staged_folder(folder, mark=MARKER) as stage:
         stage.mkdir()
         for i, what in enumerate(exports):
-            progress(_WORKED + (_PARTS - _WORKED) * i // (len(exports) + 1), _PARTS)
+            progress(_WORKED + (PARTS - _WORKED) * i // (len(exports) + 1), PARTS)
             given = {"colours": dict(colours or {})} if what in ("explorer", "geojson") else {}
             stplm.export(section, stage / OUTPUTS[what], what=what, **given)
         if report:
@@ -265,61 +217,9 @@ def process_section(
         outcome = SectionRun(path, folder, "done", **_counted(table), seconds=round(time.monotonic() - began, 1))
         marker = {**wanted, "result": outcome.to_json(), "versions": versions()}
         (stage / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
-        progress(_PARTS - 1, _PARTS)
-    progress(_PARTS, _PARTS)
+        progress(PARTS - 1, PARTS)
+    progress(PARTS, PARTS)
     return outcome
-
-
-def run_sections(
-    runs: Sequence[SectionRun],
-    do: Callable[[SectionRun, Progress], SectionRun],
-    *,
-    on_change: Callable[[int, SectionRun], object] | None = None,
-    progress: Progress = no_progress,
-) -> list[SectionRun]:
-    """Call ``do(run, progress)`` on one section after the other; failures are put on record and passed over.
-
-    Parameters and errors as for :func:`apply_to_sections`; ``do`` gives the outcome, or raises.
-    """
-    tell = on_change or _tell_nobody
-    ended = list(runs)
-    total = len(runs) * _PARTS
-    for i, run in enumerate(runs):
-
-        def so_far(done: int, of: int, i: int = i) -> None:
-            progress(i * _PARTS + (_PARTS * done // of if of else 0), total)
-
-        tell(i, replace(run, state="running"))
-        try:
-            ended[i] = do(run, so_far)
-        except Cancelled:
-            tell(i, replace(run, state="cancelled"))
-            raise
-        except StplmError as error:
-            ended[i] = replace(run, state="failed", error=error)
-        except Exception as error:  # whatever is wrong with one section must not cost the night
-            problem = f"Something went wrong: {error or type(error).__name__}"
-            ended[i] = replace(run, state="failed", error=StplmError(problem, where=run.section))
-        tell(i, ended[i])
-    progress(total, total)
-    return ended
-
-
-def sections_in(paths: Iterable[str | Path], out: str | Path) -> list[SectionRun]:
-    """A run for each section, each with a folder of its own in ``out``, named after the section.
-
-    ``outs/`` and the like are named after the folder around them. Of two sections of one name the later gets a few
-    letters more, which depend on its path alone.
-    """
-    runs: list[SectionRun] = []
-    taken: set[str] = set()
-    for path in map(Path, paths):
-        name = _name(path)
-        if name in taken:
-            name = f"{name}-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:6]}"
-        taken.add(name)
-        runs.append(SectionRun(path, Path(out).expanduser() / name))
-    return runs
 
 
 def finished(folder: str | Path, wanted: Mapping[str, Any]) -> SectionRun | None:
@@ -392,15 +292,6 @@ def identity(classifier: Classifier | Model) -> str:
     return digest.hexdigest()
 
 
-def _name(path: Path) -> str:
-    name = path.name.removesuffix(".gz")
-    for ending in (".h5ad", ".loom", ".zarr", ".h5", ".xenium"):
-        name = name.removesuffix(ending)
-    if name.lower() in _SAY_NOTHING and path.resolve().parent.name:
-        name = path.resolve().parent.name
-    return re.sub(r"[^\w.+-]+", "_", name).strip("._") or "section"
-
-
 def _source(path: Path) -> list[Any]:
     """Tells one state of a section from another by its files' names, sizes and times, without reading them."""
     files = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
@@ -419,7 +310,3 @@ def _counted(table: AnnData) -> dict[str, Any]:
     if keys.UNKNOWN in table.obs:
         found["unknown"] = float((table.obs[keys.UNKNOWN].to_numpy(dtype=np.float64) > keys.STRANGE).mean())
     return found
-
-
-def _tell_nobody(place: int, run: SectionRun) -> None:
-    """The default of ``on_change``."""

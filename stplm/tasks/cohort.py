@@ -17,8 +17,9 @@ import yaml
 from stplm.errors import LabelError
 from stplm.io.staged import make_folder, staged_file
 from stplm.progress import Progress, no_progress
-from stplm.tasks.batch import SectionRun, apply_to_sections, process_section, run_sections, sections_in
+from stplm.tasks.batch import apply_to_sections, process_section
 from stplm.tasks.recipes import RecipeError, expand, read_recipe
+from stplm.tasks.section_runs import SectionRun, run_sections, sections_in
 
 if TYPE_CHECKING:
     from anndata import AnnData

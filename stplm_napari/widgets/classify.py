@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from magicgui.widgets import ComboBox, Container, SpinBox
-from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from stplm_napari.tasks import FROM_COLUMN, FROM_LABELS, FROM_PROFILES, label_columns
 from stplm_napari.widgets.colouring import ColouringBar
-from stplm_napari.widgets.common import Dock, EmptyState, More, compact, keep_choices
+from stplm_napari.widgets.common import Dock, EmptyState, More, compact, keep_choices, stack
 from stplm_napari.widgets.legend import Legend
 from stplm_napari.widgets.panels import JobPanel
 from stplm_napari.widgets.result import ResultLine
@@ -66,8 +65,8 @@ class ClassifyWidget(Dock):
         self.progress = JobPanel(self.workspace.classifying, self)
         self.result = ResultLine(self)
         self.colouring, self.legend = ColouringBar(self), Legend(self)
-        self.ready = _stack(self.form.native, self.explain, self.more, self.run, self.progress)
-        self.content = _stack(self.not_embedded, self.embedding, self.ready, self.result, self.colouring, self.legend)
+        self.ready = stack(self.form.native, self.explain, self.more, self.run, self.progress)
+        self.content = stack(self.not_embedded, self.embedding, self.ready, self.result, self.colouring, self.legend)
         self.body.addWidget(self.empty)
         self.body.addWidget(self.content)
         self.body.addStretch(1)
@@ -135,13 +134,3 @@ class ClassifyWidget(Dock):
             self.workspace.classify(source, profiles=self.profiles.value, per_class=self.per_class.value)
         else:
             self.workspace.classify(source)
-
-
-def _stack(*parts: QWidget) -> QWidget:
-    made = QWidget()
-    layout = QVBoxLayout(made)
-    layout.setContentsMargins(0, 0, 0, 0)
-    layout.setSpacing(10)
-    for part in parts:
-        layout.addWidget(part)
-    return made

@@ -28,6 +28,9 @@ class Dock(QWidget):
     what is shown equal to the state in :meth:`refresh`.
     """
 
+    title = ""
+    """On the tab, where it is not the class's name."""
+
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
         self.workspace = Workspace.of(napari_viewer)
@@ -70,7 +73,7 @@ class Dock(QWidget):
         dock = _dock_of(self)
         if dock is None:
             return
-        dock.setWindowTitle(type(self).__name__.removesuffix("Widget"))
+        dock.setWindowTitle(self.title or type(self).__name__.removesuffix("Widget"))
         window = dock.parent()
         for other in window.findChildren(Dock):
             place = _dock_of(other)
@@ -159,6 +162,17 @@ def keep_choices(workspace: Workspace, name: str, *forms: Container) -> None:
                 with contextlib.suppress(ValueError):  # a choice that this section does not offer
                     field.value = kept[field.name]
         form.changed.connect(lambda _, form=form, kept=kept: kept.update({f.name: f.value for f in form}))
+
+
+def stack(*parts: QWidget, gap: int = GAP) -> QWidget:
+    """Parts one below the other, without a margin."""
+    made = QWidget()
+    layout = QVBoxLayout(made)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.setSpacing(gap)
+    for part in parts:
+        layout.addWidget(part)
+    return made
 
 
 class EmptyState(QFrame):

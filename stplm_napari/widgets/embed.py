@@ -32,12 +32,7 @@ class EmbedWidget(Dock):
             choices=[(words, name) for name, words, _ in models],
             tooltip="\n".join(f"{name}: {tip}" for name, _, tip in models if tip) or "The bundled model",
         )
-        self.device = ComboBox(
-            name="device",
-            label="Device",
-            choices=[("Automatic", "auto"), ("Processor (CPU)", "cpu"), ("NVIDIA GPU", "cuda")],
-            tooltip="Where the model runs. Automatic takes an NVIDIA GPU where there is one, else the processor.",
-        )
+        self.device = device_choice()
         self.folder = FileEdit(
             name="folder",
             label="Model folder",
@@ -135,6 +130,16 @@ class EmbedWidget(Dock):
             neighbours=self.neighbours.value,
             seed=self.seed.value,
         )
+
+
+def device_choice() -> ComboBox:
+    """Where a model runs."""
+    return ComboBox(
+        name="device",
+        label="Device",
+        choices=[("Automatic", "auto"), ("Processor (CPU)", "cpu"), ("NVIDIA GPU", "cuda")],
+        tooltip="Where the model runs. Automatic takes an NVIDIA GPU where there is one, else the processor.",
+    )
 
 
 def model_choices() -> list[tuple[str, str, str]]:

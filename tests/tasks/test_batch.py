@@ -15,10 +15,11 @@ from anndata import AnnData
 import stplm
 from stplm import keys
 from stplm.errors import Cancelled, ModelError
-from stplm.tasks.batch import SectionRun, apply_to_section, apply_to_sections, sections_in
+from stplm.tasks.batch import apply_to_section, apply_to_sections
 from stplm.tasks.classifier import Classifier
 from stplm.tasks.finetune import finetune
 from stplm.tasks.finetune_config import FinetuneConfig
+from stplm.tasks.section_runs import SectionRun, sections_in
 
 
 @pytest.fixture
