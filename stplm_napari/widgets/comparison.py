@@ -42,6 +42,8 @@ class ComparisonPanel(QFrame):
         row = QHBoxLayout(self.confusions)
         row.setContentsMargins(0, 0, 0, 0)
         self.tuned, self.few_shot = ConfusionPlot("Fine-tuned model"), ConfusionPlot("Few-shot head")
+        for part in (self.scores, self.confusions, self.tuned, self.few_shot):
+            part.setProperty("kind", "clear")
         row.addWidget(self.tuned)
         row.addWidget(self.few_shot)
         self.keep_tuned = button("Keep the fine-tuned model", keep_tuned, "primary")

@@ -119,13 +119,12 @@ class FinetuneWidget(Dock):
         self.verdict = text()
         tip = "The few-shot head calls the cells again, and every label changes the tissue"
         self.live = button("Go back to live labels", self.finetuning.go_live, tip=tip)
-        self.apply = button("Apply to other sections", lambda: self.open_dock("Apply"), "primary")
+        self.apply = button("Apply to other sections", lambda: self.open_dock("Apply"))
         self.save = button("Save the model to a folder…", self._save, "link")
         self.kept = stack(self.verdict, self.apply, self.live, self.save, gap=6)
-        for part in (self.empty, self.no_labels, self.kept, self.form, self.going, self.stopped):
+        for part in (self.empty, self.no_labels, self.kept, self.form, self.comparison, self.go_on, self.going):
             self.body.addWidget(part)
-        self.body.addWidget(self.comparison)
-        self.body.addWidget(self.go_on)
+        self.body.addWidget(self.stopped)
         self.body.addStretch(1)
         self._list_columns()
         compact(self.source, self.column, self.model, self.device)
@@ -301,10 +300,11 @@ def _how_it_ended(outcome: Mapping[str, Any]) -> str:
 
 
 def _where_it_is(told: list[dict[str, Any]], best: dict[str, Any] | None) -> str:
+    told = [t for t in told if t["epochs"]]
     if not told:
         return ""
     last = told[-1]
-    words = f"Epoch {min(int(last['epoch']) + 1, last['epochs'])} of {last['epochs']}" if last["epochs"] else "Epoch 0"
+    words = f"Epoch {min(int(last['epoch']) + 1, last['epochs'])} of {last['epochs']}"
     words += " on all labels" if last["stage"] == REFIT else ""
     steps = [t["step"] for t in told if "loss" in t and t["stage"] == last["stage"]]
     words += f", step {steps[-1]:,}" if steps else ""
