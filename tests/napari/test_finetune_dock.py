@@ -160,8 +160,9 @@ def test_stop_keeps_the_best_so_far_and_the_run_can_go_on(dock: Any, workspace: 
     assert dock.comparison.isVisible()
     assert (tuning.run.model / "config.json").is_file()
     assert dock.go_on.isVisible()
+    lines = len(tuning.run.history.read())
     dock.go_on.click()
-    until(lambda: len(tuning.run.history.read()) > len(f1) + 2)
+    until(lambda: len(tuning.run.history.read()) > lines + 2)
     dock.progress.cancel.click()
     until(lambda: not tuning.training.is_busy)
     assert tuning.run.outcome["note"]["stopped_at"] > note["stopped_at"]
@@ -245,7 +246,8 @@ def test_apply_to_sections_passes_over_a_broken_one(
     broken = tmp_path / "broken.h5ad"
     broken.write_bytes(b"no section")
     assert applying.add([tmp_path / "cohort", broken, broken]) == 3
-    assert [row.name.text() for row in dock.rows] == ["cohort/first", "cohort/second", f"{tmp_path.name}/broken.h5ad"]
+    assert [row.name.text() for row in dock.rows][:2] == ["cohort/first", "cohort/second"]
+    assert dock.rows[2].name.text().endswith("/broken.h5ad")
     dock.out.value = tmp_path / "out"
     dock.report.value = False
     dock.run.click()
