@@ -158,50 +158,6 @@ def play(stage: Stage, scratch: Path) -> None:
     workspace.worker.stop()
     stage.until(lambda: not workspace.embedding.is_busy)
     stage.save("09-error")
-    finetune(stage)
-    apply(stage, scratch)
-
-
-def finetune(stage: Stage) -> None:
-    """Labels of the surest cells of four classes stand for an afternoon's clicking."""
-    session, tuning = stage.session, stage.workspace.finetuning
-    stage.workspace.embed()
-    stage.settle()
-    obs = session.table.obs
-    for name in ("Tumour", "Stromal", "T cell", "Macrophage"):
-        sure = (obs["stplm_class"] == name) & (obs["stplm_confidence"] > 0.7)
-        session.label(list(obs.index[sure][:120]), name)
-    stage.settle()
-    dock = stage.dock("Fine-tune")
-    dock.settings.show({"epochs": 12, "batch": 32, "block": 50.0})
-    stage.save("10-finetune-form")
-    dock.run.click()
-    stage.until(lambda: any(t["epoch"] > 2 for t in tuning.run.history.read()), 900)
-    stage.save("11-finetune-running")
-    stage.until(lambda: not tuning.training.is_busy, 900)
-    stage.save("12-finetune-compared")
-    dock.comparison.keep_tuned.click()
-    stage.until(lambda: tuning.is_kept)
-    stage.save("13-finetune-kept")
-
-
-def apply(stage: Stage, scratch: Path) -> None:
-    """Two copies of the demo section, and a file that is none."""
-    import shutil
-
-    applying = stage.workspace.applying
-    for name in ("patient_1", "patient_2"):
-        shutil.copytree(stage.session.path, scratch / "cohort" / name)
-    broken = scratch / "cohort" / "broken.h5ad"
-    broken.write_bytes(b"not a section")
-    dock = stage.dock("Apply")
-    applying.add([scratch / "cohort", broken])
-    dock.out.value = scratch / "applied"
-    dock.run.click()
-    stage.until(lambda: max(applying.shares_done) > 0.1, 900)
-    stage.save("14-apply-running")
-    stage.until(lambda: not applying.job.is_busy, 900)
-    stage.save("15-apply-done")
 
 
 if __name__ == "__main__":
