@@ -73,6 +73,26 @@ class Stage:
         QTest.mouseClick(native, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, place)
         self.wait(60)
 
+    def drag(self, path_um: np.ndarray) -> None:
+        """A real drag with the left button along (n, 2) x, y in µm."""
+        from qtpy.QtCore import QEvent, QPointF, Qt
+        from qtpy.QtGui import QMouseEvent
+        from qtpy.QtWidgets import QApplication
+
+        native, camera = self.viewer.window._qt_viewer.canvas.native, self.viewer.scene.camera
+        moved = (path_um - np.array(camera.center[-1:-3:-1])) * camera.zoom
+        places = [QPointF(native.width() / 2 + x, native.height() / 2 + y) for x, y in moved]
+        left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
+        steps = [(QEvent.Type.MouseButtonPress, places[0], left, left)]
+        steps += [(QEvent.Type.MouseMove, place, none, left) for place in places[1:]]
+        steps += [(QEvent.Type.MouseButtonRelease, places[-1], left, none)]
+        for kind, place, button, held in steps:
+            shown = native.mapToGlobal(place)
+            none_held = Qt.KeyboardModifier.NoModifier
+            QApplication.sendEvent(native, QMouseEvent(kind, place, shown, button, held, none_held))
+            self.wait(15)
+        self.until(lambda: not self.workspace.picking.is_busy)
+
     def label(self, key: str, cells: Sequence[str]) -> None:
         """Press a class's key and click cells."""
         from qtpy.QtTest import QTest
@@ -123,7 +143,10 @@ def play(stage: Stage, scratch: Path) -> None:
     stage.viewer.open_sample("stplm-napari", "breast_tumour_section")
     stage.until(lambda: session.is_open and not workspace.drawing.is_busy)
     stage.save("02-section")
-    stage.dock("Embed").run.click()
+    embed = stage.dock("Embed")
+    embed.more.toggle.setChecked(True)
+    stage.save("10-embed-options")
+    embed.run.click()
     stage.wait(700)
     stage.save("03-embedding")
     stage.settle()
@@ -136,6 +159,8 @@ def play(stage: Stage, scratch: Path) -> None:
     stage.label("6", cells["Macrophage"])
     stage.settle()
     stage.save("05-annotate")
+    draw_shapes(stage)
+    session.select([])
     classify = stage.dock("Classify")
     classify.source.value = "profiles"
     classify.run.click()
@@ -143,6 +168,8 @@ def play(stage: Stage, scratch: Path) -> None:
     stage.save("06-classify")
     session.colour(by="tumour")
     stage.save("07-tumour")
+    session.colour(by="unknown")
+    stage.save("12-unknown")
     export = stage.dock("Export")
     export.path.value = scratch / "breast_tumour_section.h5ad"
     export.run.click()
@@ -158,6 +185,20 @@ def play(stage: Stage, scratch: Path) -> None:
     workspace.worker.stop()
     stage.until(lambda: not workspace.embedding.is_busy)
     stage.save("09-error")
+
+
+def draw_shapes(stage: Stage) -> None:
+    """A region by lasso, and cells that a brush selects."""
+    session = stage.session
+    middle = np.asarray(session.table.obsm["spatial"]).mean(0)
+    angle = np.linspace(0, 2 * np.pi, 60)
+    round_path = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    session.use(shape="lasso", does="region")
+    stage.drag(middle + 70 * round_path * (1 + 0.15 * np.sin(5 * angle))[:, None])
+    session.use(shape="brush", does="select", radius_um=15.0)
+    stage.drag(middle + np.stack([np.linspace(-180, -90, 20), 40 * np.sin(np.linspace(0, 5, 20))], axis=1))
+    stage.save("11-shapes")
+    session.use(shape="click", does="label")
 
 
 if __name__ == "__main__":

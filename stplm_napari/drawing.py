@@ -199,6 +199,7 @@ class Drawing:
         if self.is_ready:
             cursor, tool = self._viewer.cursor, self._session.tool
             if tool.shape == BRUSH:
+                _bare_circle(self._viewer)
                 cursor.scaled, cursor.size, cursor.style = True, 2 * tool.radius_um, "circle"
             else:
                 cursor.style = "crosshair"
@@ -227,6 +228,13 @@ def _without_repeats(points: list[NDArray[np.float64]]) -> NDArray[np.float64]:
     """The corners without those that a double click put twice."""
     found = np.array(points).reshape(-1, 2)
     return found[np.append(True, np.any(np.diff(found, axis=0) != 0, axis=1))] if len(found) else found
+
+
+def _bare_circle(viewer: Any) -> None:
+    """napari 0.9 puts a dark box behind the circle of a brush, and leaves it there when the circle goes."""
+    circle = getattr(getattr(getattr(viewer, "canvas", None), "overlays", None), "_brush_circle", None)
+    if circle is not None:
+        circle.box = False
 
 
 def _drop(callbacks: list[Any], callback: Any) -> None:

@@ -15,7 +15,7 @@ from stplm_napari.results import Result
 from stplm_napari.session import CLASS, Prediction
 from stplm_napari.shortcuts import HELP, MODE_KEYS, TOOL_KEYS
 from stplm_napari.steps import Step
-from stplm_napari.tools import BRUSH, CLICK, LASSO
+from stplm_napari.tools import BRUSH, CLICK, LABEL, LASSO, SELECT
 
 pytestmark = pytest.mark.gui
 
@@ -175,6 +175,20 @@ def test_a_brush_covers_its_radius_and_the_view_can_be_moved_meanwhile(opened: A
     assert len(session.annotations.labels) == n
     hand.drag(xy[[140]])
     assert len(session.annotations.labels) > n, "and draws again once Space is let go"
+
+
+def test_a_brush_leaves_no_mark_where_it_ended(
+    opened: Any, hand: Hand, colour_at: Callable[..., np.ndarray], qtbot: Any
+) -> None:
+    session, viewer = opened.session, opened.viewer
+    end = centres(opened)[65] + [3, 3]
+    untouched = colour_at(viewer, end)
+    session.use(shape=BRUSH, does=SELECT, radius_um=25.0)
+    hand.drag([end - [60, 0], end])
+    session.select([])
+    session.use(shape=CLICK, does=LABEL)
+    qtbot.wait(50)
+    assert np.array_equal(colour_at(viewer, end), untouched)
 
 
 def test_a_polygon_becomes_a_region_with_an_outline_a_row_and_cells(
