@@ -8,6 +8,7 @@ Clicks are real mouse clicks on the canvas; the cells to click are chosen by the
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import tempfile
@@ -125,6 +126,22 @@ def clear_cells(stage: Stage, per_class: int) -> dict[str, list[str]]:
     return {name: list(part.index[:per_class]) for name, part in labels.groupby(labels)}
 
 
+def drawn_elsewhere(path: Path) -> Path:
+    """Two regions as QuPath would write them, in pixels of 0.2125 µm."""
+    turn = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    features = []
+    for name, kind, colour, (x, y), radius in (
+        ("DCIS, left", "Tumor", [200, 0, 0], (140, 110), 70),
+        ("Nodule", "Lymphoid aggregate", [0, 110, 200], (330, 220), 55),
+    ):
+        ring = np.c_[x + radius * np.cos(turn), y + 0.8 * radius * np.sin(turn)] / 0.2125
+        about = {"objectType": "annotation", "name": name, "classification": {"name": kind, "color": colour}}
+        shape = {"type": "Polygon", "coordinates": [[*ring.tolist(), ring[0].tolist()]]}
+        features.append({"type": "Feature", "geometry": shape, "properties": about})
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}), encoding="utf-8")
+    return path
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -176,6 +193,13 @@ def play(stage: Stage, scratch: Path) -> None:
     stage.until(lambda: not workspace.exporting.is_busy)
     session.colour(by="class")
     stage.save("08-export")
+    importer = stage.dock("Import")
+    workspace.importer.read(drawn_elsewhere(scratch / "pathologist.geojson"))
+    stage.until(lambda: not workspace.importer.reading.is_busy)
+    stage.save("08-import")
+    importer.run.click()
+    stage.until(lambda: not workspace.importer.putting.is_busy)
+    session.annotations.undo()
     export.run.click()
     stage.dock("Embed")
     workspace.worker.stop()

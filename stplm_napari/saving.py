@@ -247,8 +247,7 @@ def put_back(workspace: Workspace, saved: Saved, *, same_cells: bool) -> str:
             how = replace(how, by=session.colouring.by)
         session.colour(**vars(how))
     fitting = plain.get("fitting", {})
-    workspace.base = fitting.get("base", workspace.base)
-    workspace.live = bool(fitting.get("live", True))
+    workspace.resume_fitting(fitting.get("base", workspace.base), bool(fitting.get("live", True)))
     for form, fields in plain.get("choices", {}).items():
         workspace.choices.setdefault(form, {}).update(fields)
     for name, (_, bring) in KEEPERS.items():

@@ -278,6 +278,14 @@ class Workspace(QObject):
             self.live_changed.emit(on)
             self._request_refit()
 
+    def resume_fitting(self, base: Mapping[str, Any], live: bool) -> None:
+        """Go on as a saved session did: the same source, live or not, and no fit before something changes."""
+        self.base = base
+        self._timer.stop()
+        if live != self._live:
+            self._live = live
+            self.live_changed.emit(live)
+
     def classify(self, source: str = tasks.FROM_LABELS, **params: Any) -> Job:
         """Learn from labels and call every cell; see :func:`stplm_napari.tasks.labels_for` for source and params.
 

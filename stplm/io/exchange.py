@@ -6,7 +6,7 @@ One container for all of them, so that whoever takes it in need not know where i
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -124,6 +124,12 @@ def read_exchange(path: str | Path) -> Exchange:
     text = _text(path)
     parse = parse_geojson if text.lstrip()[:1] in ("{", "[") else parse_csv
     return parse(text, path)
+
+
+def check_outlines(outlines: Sequence[Outline]) -> None:
+    """Raise ExportError where there is nothing to write."""
+    if not outlines:
+        raise ExportError("There are no regions to write.", mend="Draw a region in the Annotate dock first.")
 
 
 def point_rows(table: AnnData, points_um: NDArray[np.floating], reach_um: float = REACH_UM) -> NDArray[np.int64]:

@@ -23,6 +23,7 @@ from stplm.io.exchange import (
     UNKNOWN,
     Exchange,
     Outline,
+    check_outlines,
     class_name,
     hexadecimal,
     moved,
@@ -60,8 +61,7 @@ def write_regions(
     ExportError
         There is nothing to write, or the file cannot be written.
     """
-    if not outlines:
-        raise ExportError("There are no regions to write.", mend="Draw a region in the Annotate dock first.")
+    check_outlines(outlines)
     units = MICRONS if to_pixels is None else PIXELS
     matrix = np.eye(3) if to_pixels is None else to_pixels
     features = [_feature(outline, matrix, _DECIMALS[units]) for outline in outlines]

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stplm.errors import ExportError
-from stplm.io.exchange import MICRONS, UNKNOWN, Exchange, Outline, class_name, hexadecimal, open_ring
+from stplm.io.exchange import MICRONS, UNKNOWN, Exchange, Outline, check_outlines, class_name, hexadecimal, open_ring
 from stplm.io.rings import area, keyhole, parts
 from stplm.io.staged import staged_file
 
@@ -67,8 +67,7 @@ def write_selections(outlines: Sequence[Outline], path: str | Path, *, overwrite
     ExportError
         There is nothing to write, or the file cannot be written.
     """
-    if not outlines:
-        raise ExportError("There are no regions to write.", mend="Draw a region in the Annotate dock first.")
+    check_outlines(outlines)
     rows = [
         (outline.name if i == 0 else f"{outline.name} ({i + 1})", keyhole(part), area(part), outline)
         for outline in outlines
