@@ -131,7 +131,11 @@ def script(steps: Sequence[Step], name: str = "stplm_steps.py", beside: Beside |
     ]
     for part in body:
         lines += ["", f"# {part.title}", *part.lines]
-    lines += ["", "if len(sys.argv) > 1:", "    stplm.export(section, sys.argv[1], overwrite=True)"]
+    lines += [
+        "",
+        'if __name__ == "__main__" and len(sys.argv) > 1:',
+        "    stplm.export(section, sys.argv[1], overwrite=True)",
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -97,7 +97,7 @@ def replay(steps: list[Any], folder: Path, expected: Any) -> None:
     from stplm_napari.script import script
 
     source = script(steps, "again.py")
-    exec(compile(source, "again.py", "exec"), {"__name__": "__main__", "__file__": str(folder / "again.py")})
+    exec(compile(source, "again.py", "exec"), {"__name__": "again", "__file__": str(folder / "again.py")})
     back = anndata.read_h5ad(folder / "again_output" / "result.h5ad")
     assert (back.obs[keys.CLASS].astype(str) == expected.obs[keys.CLASS].astype(str)).all()
     assert np.array_equal(back.obsm[keys.X_STPLM], expected.obsm[keys.X_STPLM])
