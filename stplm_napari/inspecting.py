@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TOP_GENES = 6
 RADIUS_UM = 50.0
+_AT_ONCE = 4_000_000
 _AROUND = 1.0
 """Counts added to a gene before it is compared with the section's mean, so that a single count is no enrichment."""
 
@@ -148,7 +149,7 @@ class Inspector:
         """(n_genes,) share of each gene in all counts of the section."""
         opened = self._session.revision.section
         if self._mean[0] != opened:
-            total = np.asarray(self._session.table.X.sum(axis=0), np.float64).ravel()
+            total = _totals(self._session.table)
             self._mean = opened, total / max(total.sum(), 1.0)
         return self._mean[1]
 
@@ -183,6 +184,19 @@ class Inspector:
         found = self._session.table.obs[keys.CLASS].iloc[rows].value_counts()
         colours = {c.name: c.colour for c in self._session.classes}
         return tuple(Bar(str(k), colours.get(str(k), ""), n / len(rows)) for k, n in found.items() if n)
+
+
+def _totals(table: AnnData) -> NDArray[np.float64]:
+    """(n_genes,) counts of each gene in all cells. scipy's own sum of columns takes ten times as long."""
+    from scipy import sparse
+
+    if sparse.issparse(table.X) and table.X.format == "csr":
+        total = np.zeros(table.n_vars)
+        for start in range(0, table.X.nnz, _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            total += np.bincount(table.X.indices[part], table.X.data[part], table.n_vars)
+        return total
+    return np.asarray(table.X.sum(axis=0), np.float64).ravel()
 
 
 def _counts_of(table: AnnData, row: int) -> tuple[NDArray[np.integer], NDArray[np.integer]]:

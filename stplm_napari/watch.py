@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from stplm_napari.workspace import Workspace
 
 LOOKED_AT = "Cell looked at"
-_RING_UM = 22.0
+_RING_UM = 16.0
 _HOVER_MS = 60
 """The cell under a moving mouse is looked up this often at most."""
 
@@ -48,6 +48,8 @@ class Watch(QObject):
         self._session.section_opened.connect(self._on_opened)
         self._remove: list[Callable[[], Any]] = []
         self._ring: Points | None = None
+        self._prepared: tuple[Any, ...] = ()
+        self._preparing: tuple[Any, ...] = ()
 
     def start(self) -> None:
         """Listen to the viewer's mouse, from the first time the dock is opened."""
@@ -72,8 +74,8 @@ class Watch(QObject):
         return self.pinned if self.pinned >= 0 else self.hovered
 
     def facts(self) -> CellFacts | None:
-        """What is known of that cell."""
-        if self.row < 0 or not self._session.is_open:
+        """What is known of that cell; None, too, until what all cells share is at hand, which :attr:`changed` tells."""
+        if self.row < 0 or not self._session.is_open or not self._prepare():
             return None
         canvas = self._workspace.canvas
         return self._inspector.facts(self.row, canvas.layers.picker if canvas is not None else None, self.radius_um)
@@ -135,7 +137,7 @@ class Watch(QObject):
             return
         from napari.layers import Points
 
-        look = {"size": _RING_UM, "face_color": "transparent", "border_color": SELECTED_COLOUR, "border_width": 0.08}
+        look = {"size": _RING_UM, "face_color": "transparent", "border_color": SELECTED_COLOUR, "border_width": 0.1}
         self._ring = Points(place, name=LOOKED_AT, units=("um", "um"), **look)
         self._ring.editable = False
         if canvas is not None:
@@ -148,18 +150,28 @@ class Watch(QObject):
             self._prepare()
         self.changed.emit()
 
-    def _prepare(self) -> None:
-        """The section's mean, and the grid of positions: what the first cell would make the window wait for."""
+    def _prepare(self) -> bool:
+        """Whether the section's mean and the grid of positions are at hand; else they are made in a thread."""
         if not self._session.is_open:
-            return
+            return False
         canvas = self._workspace.canvas
+        picker = None if canvas is None else canvas.layers.picker
+        wanted = (self._session.revision.section, picker)
+        if wanted in (self._prepared, self._preparing):
+            return wanted == self._prepared
+        self._preparing = wanted
 
         def prepare(_: Any) -> None:
             self._inspector.prepare()
-            if canvas is not None:
-                _ = canvas.layers.picker.grid
+            if picker is not None:
+                _ = picker.grid
 
-        self._workspace.jobs.start("Looking at the cells", prepare, lambda _: None, quiet=True)
+        def put(_: None) -> None:
+            self._prepared = wanted
+            self.changed.emit()
+
+        self._workspace.jobs.start("Looking at the cells", prepare, put, quiet=True)
+        return False
 
 
 class _Now:

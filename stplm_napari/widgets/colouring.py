@@ -99,8 +99,8 @@ class ColouringBar(QWidget):
         self.range.setVisible(is_number)
         if isinstance(shown, Numbers):
             lo, hi = session.sources.range_of(how.by, shown)
-            high = shown.high or shown.unit
-            self.scale.show_map(shown.cmap, shown.low, high, lo=lo, hi=hi, log=how.by in how.logs)
+            log = how.by in how.logs
+            self.scale.show_map(shown.cmap, shown.low, shown.high, lo=lo, hi=hi, unit=shown.unit, log=log)
             self.range.refresh(shown)
         self.about.setText(shown.words if shown is not None else "")
         self.about.setVisible(bool(self.about.text()))

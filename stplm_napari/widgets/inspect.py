@@ -188,7 +188,7 @@ def cell_facts(facts: CellFacts) -> list[Fact]:
     found = []
     if facts.xy_um is not None:
         found.append(Fact("Position", f"{facts.xy_um[0]:,.1f}, {facts.xy_um[1]:,.1f} µm", "x to the right, y down"))
-    found.append(Fact("Counts", f"{facts.n_counts:,} of {facts.n_genes:,} genes"))
+    found.append(Fact("Counts", f"{facts.n_counts:,} in {facts.n_genes:,} genes"))
     if not math.isnan(facts.area_um2):
         found.append(Fact("Cell area", f"{facts.area_um2:,.0f} µm²"))
     if facts.label:

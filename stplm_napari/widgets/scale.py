@@ -19,12 +19,20 @@ class ColourScale(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
     def show_map(
-        self, cmap: str, low: str = "", high: str = "", *, lo: float = 0, hi: float = 1, log: bool = False
+        self,
+        cmap: str,
+        low: str = "",
+        high: str = "",
+        *,
+        lo: float = 0,
+        hi: float = 1,
+        unit: str = "",
+        log: bool = False,
     ) -> None:
         """Show a colour map of the overlay, the values at its ends and middle, and what the ends mean."""
         middle = np.expm1((np.log1p(lo) + np.log1p(hi)) / 2) if log and lo >= 0 else (lo + hi) / 2
         self._map, self._middle = cmap, number_words(float(middle))
-        self._low, self._high = f"{number_words(lo)}  {low}".strip(), f"{high}  {number_words(hi)}".strip()
+        self._low, self._high = f"{number_words(lo)}  {low}".strip(), f"{high}  {number_words(hi)} {unit}".strip()
         self.update()
 
     def sizeHint(self) -> QSize:

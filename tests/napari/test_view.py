@@ -192,12 +192,12 @@ def test_a_cell_is_inspected(workspace: Any, dock: Any, qtbot: Any) -> None:
     at = QPoint(round(native.width() / 2 + place[0]), round(native.height() / 2 + place[1]))
     qtbot.mouseMove(native, at)
     qtbot.waitUntil(lambda: workspace.viewing.watch.hovered == 30, timeout=3000)
-    assert inspect.title.text() == "cell-30"
+    qtbot.waitUntil(lambda: inspect.title.text() == "cell-30", timeout=3000)
     qtbot.mouseClick(native, Qt.MouseButton.LeftButton, pos=at)
     assert workspace.viewing.watch.pinned == 30
     assert "Cell looked at" in workspace.viewer.layers
     words = " ".join(label.text() for label in inspect.facts.findChildren(QLabel))
-    for part in (f"{x:,.1f}, {y:,.1f} µm", "Tumour, by ", "0.25", f"{session.table.X[30].sum():,} of "):
+    for part in (f"{x:,.1f}, {y:,.1f} µm", "Tumour, by ", "0.25", f"{session.table.X[30].sum():,} in "):
         assert part in words
     counts = dict(zip(session.table.var_names, session.table.X[30].toarray().ravel(), strict=True))
     best = max(counts, key=counts.get)
