@@ -193,6 +193,7 @@ def play(stage: Stage, scratch: Path) -> None:
     stage.until(lambda: not workspace.exporting.is_busy)
     session.colour(by="class")
     stage.save("08-export")
+    view(stage, cells["Tumour"][0])
     importer = stage.dock("Import")
     workspace.importer.read(drawn_elsewhere(scratch / "pathologist.geojson"))
     stage.until(lambda: not workspace.importer.reading.is_busy)
@@ -223,6 +224,31 @@ def draw_shapes(stage: Stage) -> None:
     stage.drag(middle + np.stack([np.linspace(-180, -90, 20), 40 * np.sin(np.linspace(0, 5, 20))], axis=1))
     stage.save("11-shapes")
     session.use(shape="click", does="label")
+
+
+def view(stage: Stage, cell: str) -> None:
+    """A gene with transcripts, a comparison, and one cell."""
+    viewing, look = stage.workspace.viewing, stage.dock("View")
+    viewing.colour_by("gene:ERBB2")
+    look.folded["Transcripts"].toggle.setChecked(True)
+    viewing.transcripts.choose(["LUM", "PTPRC"])
+    viewing.watch.go_to_id(cell)
+    stage.wait(1000)
+    stage.until(lambda: not viewing.making.is_busy and not viewing.transcripts.reading.is_busy)
+    stage.save("13-view")
+    viewing.transcripts.choose([])
+    look.folded["Transcripts"].toggle.setChecked(False)
+    viewing.colour_by("compare:types")
+    stage.until(lambda: not viewing.making.is_busy)
+    look.disagreements.next.click()
+    stage.save("14-disagreements")
+    stage.session.colour(by="class")
+    stage.dock("Inspect")
+    viewing.watch.go_to_id(cell)
+    stage.wait(1000)
+    stage.save("15-inspect")
+    viewing.watch.pin(-1)
+    stage.viewer.reset_view()
 
 
 if __name__ == "__main__":
