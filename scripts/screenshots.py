@@ -178,6 +178,11 @@ def play(stage: Stage, scratch: Path) -> None:
     stage.save("05-annotate")
     draw_shapes(stage)
     session.select([])
+    workspace.suggesting.next()
+    stage.until(lambda: not workspace.suggesting.is_making and not workspace.learning.is_scoring)
+    stage.dock("Learn")
+    stage.save("10-learn")
+    workspace.suggesting.leave()
     classify = stage.dock("Classify")
     classify.source.value = "profiles"
     classify.run.click()

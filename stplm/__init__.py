@@ -29,6 +29,9 @@ _WHERE = {
     "rank_genes": "stplm.tasks.markers",
     "neighbourhoods": "stplm.tasks.neighbourhoods",
     "niches": "stplm.tasks.niches",
+    "suggest": "stplm.tasks.suggest",
+    "held_out": "stplm.evaluation.learning_curve",
+    "learning_curve": "stplm.evaluation.learning_curve",
     "evaluate": "stplm.evaluation.metrics",
     "export": "stplm.io.export",
 }

@@ -51,6 +51,7 @@ class Annotations:
         self._classes: tuple[CellClass, ...] = tuple(classes)
         self._labels = Labels(cells)
         self._regions: tuple[Region, ...] = ()
+        self._skipped: frozenset[str] = frozenset()
         self._done: list[Change] = []
         self._undone: list[Change] = []
         self._journal = journal
@@ -76,6 +77,11 @@ class Annotations:
     def regions(self) -> tuple[Region, ...]:
         """The regions, in the order they were drawn."""
         return self._regions
+
+    @property
+    def skipped(self) -> frozenset[str]:
+        """Ids of cells that were suggested and left without a label on purpose."""
+        return self._skipped
 
     def region(self, name: str) -> Region:
         """The region of that name. Raises LabelError."""
@@ -151,6 +157,14 @@ class Annotations:
         """Take the labels of cells away; cells without one are left alone."""
         self.do(Step("clear_labels", {"cells": _listed(cells)}))
 
+    def skip_cells(self, cells: Iterable[str]) -> None:
+        """Leave suggested cells without a label; they are not suggested again."""
+        self.do(Step("skip_cells", {"cells": _listed(cells)}))
+
+    def clear_skips(self) -> None:
+        """Let skipped cells be suggested again."""
+        self.do(Step("clear_skips"))
+
     def add_region(self, outline: Sequence[Any], name: str = "", *, class_name: str = "", note: str = "") -> Region:
         """A new region from one closed outline of (x, y) in µm, or several (even-odd); named after its class if not."""
         name = name or free_name((r.name for r in self._regions), class_name or "Region")
@@ -173,14 +187,17 @@ class Annotations:
         regions: Iterable[Mapping[str, Any]] = (),
         *,
         replace: bool = False,
+        skipped: Iterable[str] | None = None,
     ) -> None:
         """Classes, labels and regions of elsewhere as one action; with ``replace``, instead of those that are there.
 
         ``labels`` are ``{"name", "cells"}``, with ``"by"`` and ``"at"`` where somebody else gave them; cells of other
-        sections are passed over. ``regions`` are as :meth:`Region.to_json` gives them.
+        sections are passed over. ``regions`` are as :meth:`Region.to_json` gives them. ``skipped`` cells are those of
+        elsewhere from now on; None leaves them as they are.
         """
         given = {"classes": [asdict(c) for c in classes], "labels": list(labels), "regions": list(regions)}
-        self.do(Step("take_in", {**given, "replace": replace}))
+        left_open = {} if skipped is None else {"skipped": list(skipped)}
+        self.do(Step("take_in", {**given, "replace": replace, **left_open}))
 
     def to_records(self) -> dict[str, Any]:
         """All that is there as JSON can hold it; :meth:`take_records` takes it back."""
@@ -190,6 +207,7 @@ class Annotations:
             "classes": [asdict(c) for c in self._classes],
             "labels": labels,
             "regions": [r.to_json() for r in self._regions],
+            "skipped": sorted(self._skipped),
         }
 
     def take_records(self, records: Mapping[str, Any]) -> tuple[int, bool]:
@@ -201,7 +219,8 @@ class Annotations:
         lost = sum(int((self._labels.rows_of(entry["cells"]) < 0).sum()) for entry in labels)
         before = len(self._done)
         classes = [CellClass(**c) for c in records.get("classes", ())]
-        self.take_in(classes, labels, records.get("regions", ()), replace=True)
+        skipped = records.get("skipped", ())
+        self.take_in(classes, labels, records.get("regions", ()), replace=True, skipped=skipped)
         return lost, len(self._done) > before
 
     def do(self, step: Step) -> None:
@@ -240,7 +259,7 @@ class Annotations:
 
     @property
     def _state(self) -> State:
-        return State(self._classes, self._labels, self._regions)
+        return State(self._classes, self._labels, self._regions, self._skipped)
 
     def _do(self, change: Change) -> None:
         self._apply(change)
@@ -265,6 +284,8 @@ class Annotations:
             self._labels.apply(change.labels)
         if change.regions is not None:
             self._regions = change.regions[1]
+        if change.skipped is not None:
+            self._skipped = change.skipped[1]
 
     def _settle(self, change: Change, record: Mapping[str, Any]) -> None:
         if self._journal is not None:

@@ -16,13 +16,14 @@ from stplm_napari.paint import paint, paint_style
 from stplm_napari.picking import DRAG_PX, distance_px, install_click
 from stplm_napari.region_outlines import RegionOutlines
 from stplm_napari.session import Session
-from stplm_napari.shortcuts import MODE_KEYS, TOOL_KEYS
+from stplm_napari.shortcuts import ACCEPT_KEY, MODE_KEYS, NEXT_KEY, SKIP_KEY, TOOL_KEYS
 from stplm_napari.tools import BRUSH, CLEAR, CLICK, LABEL, LASSO, SELECT, Shape
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from stplm_napari.layers import SectionLayers
+    from stplm_napari.suggesting import Suggesting
 
 _RIGHT = 2
 
@@ -41,7 +42,9 @@ class Canvas:
         layers: SectionLayers,
         session: Session,
         on_shape: Callable[[Shape, str], Any] = lambda shape, does: None,
+        suggesting: Suggesting | None = None,
     ) -> None:
+        self._suggesting = suggesting
         self.layers, self._viewer, self._session = layers, viewer, session
         self._style: tuple[Any, ...] = (BOTH, 1, True)
         self._undo_all: list[Callable[[], Any]] = []
@@ -142,7 +145,10 @@ class Canvas:
         actions |= {key: partial(self._session.use, shape=shape) for shape, key in TOOL_KEYS.items()}
         actions |= {key: partial(self._toggle, does) for does, key in MODE_KEYS.items()}
         actions |= {"[": partial(self._resize, -1), "]": partial(self._resize, 1)}
-        actions |= {"Enter": self.drawing.finish, "Backspace": self.drawing.take_back, "Escape": self._escape}
+        if self._suggesting is not None:
+            asks = self._suggesting
+            actions |= {NEXT_KEY: asks.next, ACCEPT_KEY: asks.accept, SKIP_KEY: asks.skip}
+        actions |= {"Enter": self._enter, "Backspace": self.drawing.take_back, "Escape": self._escape}
         bindings: dict[str, Callable[[Any], Any]] = {key: _binding(action) for key, action in actions.items()}
         bindings["Space"] = _held(self.drawing.move_view)
         for target in (self._viewer, *self.layers.all_layers()):
@@ -159,14 +165,20 @@ class Canvas:
             self._session.use(radius_um=tool.resized(steps))
             self._viewer.status = f"Brush of {self._session.tool.radius_um:g} µm radius"
 
+    def _enter(self) -> None:
+        if self.drawing.is_drawing or self._suggesting is None or not self._suggesting.accept():
+            self.drawing.finish()
+
     def _escape(self) -> None:
         if self.drawing.is_drawing:
             self.drawing.drop()
-        else:
+        elif self._suggesting is None or not self._suggesting.leave():
             self._session.select([])
 
     def _choose(self, key: str) -> None:
         chosen = next((c for c in self._session.classes if c.key == key), None)
+        if chosen is not None and self._suggesting is not None and self._suggesting.relabel(chosen.name):
+            return
         if chosen is not None:
             self._session.choose_class(chosen.name)
             self._viewer.status = f"{chosen.name} is the class to give"

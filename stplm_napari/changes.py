@@ -31,6 +31,8 @@ class State:
     classes: tuple[CellClass, ...]
     labels: Labels
     regions: tuple[Region, ...] = ()
+    skipped: frozenset[str] = frozenset()
+    """Cells that were suggested and left without a label on purpose."""
 
     def get(self, name: str) -> CellClass | None:
         """The class of that name, if there is one."""
@@ -68,6 +70,8 @@ class Change:
     labels: Mapping[str, tuple[Label | None, Label | None]] = field(default_factory=dict)
     renamed: tuple[str, str] | None = None
     regions: tuple[tuple[Region, ...], tuple[Region, ...]] | None = None
+    skipped: tuple[frozenset[str], frozenset[str]] | None = None
+    """Skipped cells before and after."""
 
     def reversed(self) -> Change:
         """The change that takes this one back."""
@@ -77,6 +81,7 @@ class Change:
             self.labels.reversed() if isinstance(self.labels, LabelChange) else {},
             (self.renamed[1], self.renamed[0]) if self.renamed else None,
             (self.regions[1], self.regions[0]) if self.regions else None,
+            (self.skipped[1], self.skipped[0]) if self.skipped else None,
         )
 
     @property
@@ -89,6 +94,7 @@ class Change:
             self.classes[0] != self.classes[1]
             or bool(self.labels)
             or (self.regions is not None and self.regions[0] != self.regions[1])
+            or (self.skipped is not None and self.skipped[0] != self.skipped[1])
         )
 
 
@@ -180,7 +186,21 @@ def _take_in(step: Step, state: State, by: str, at: str) -> Change:
         note, who, when = str(r.get("note", "")).strip(), str(r.get("by") or by), str(r.get("at") or at)
         regions = (*regions, Region(name, rings_from(r["rings"]), kind, note, who, when))
     change = state.labels.taken_in(labels, replace=instead)
-    return Change(step, (state.classes, classes), change, regions=(state.regions, regions))
+    skipped = (state.skipped, frozenset(p["skipped"])) if "skipped" in p else None
+    return Change(step, (state.classes, classes), change, regions=(state.regions, regions), skipped=skipped)
+
+
+def _skip_cells(step: Step, state: State, by: str, at: str) -> Change:
+    _rows(step, state)
+    return _with_skipped(step, state, state.skipped | set(step.params["cells"]))
+
+
+def _clear_skips(step: Step, state: State, by: str, at: str) -> Change:
+    return _with_skipped(step, state, frozenset())
+
+
+def _with_skipped(step: Step, state: State, skipped: frozenset[str]) -> Change:
+    return Change(step, (state.classes, state.classes), skipped=(state.skipped, skipped))
 
 
 def _rows(step: Step, state: State) -> Any:
@@ -247,6 +267,8 @@ _PLANS = {
     "set_labels": _set_labels,
     "clear_labels": _clear_labels,
     "take_in": _take_in,
+    "skip_cells": _skip_cells,
+    "clear_skips": _clear_skips,
     "add_region": _add_region,
     "change_region": _change_region,
     "remove_region": _remove_region,

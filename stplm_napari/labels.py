@@ -95,6 +95,10 @@ class Labels(Mapping[str, Label]):
         """The class of each labelled cell, in the order of :attr:`rows`."""
         return self._names()[self._codes[self.rows]]
 
+    def times(self) -> NDArray[np.str_]:
+        """When each labelled cell was given its label (UTC, ISO 8601), in the order of :attr:`rows`."""
+        return np.array(["" if kind is None else kind.at for kind in self._kinds])[self._codes[self.rows]]
+
     def codes(self, classes: Iterable[str]) -> NDArray[np.int64]:
         """Of each labelled cell, in the order of :attr:`rows`: the place of its class in ``classes``, -1 for others."""
         place = {name: i for i, name in enumerate(classes)}

@@ -86,6 +86,7 @@ class Session:
     """The tissue has other colours; plots that show the same ones follow."""
     active_class_changed = Signal(str)
     regions_changed = Signal()
+    skips_changed = Signal()
     selection_changed = Signal()
     tool_changed = Signal()
     """The tool in hand, or whether it is in use at all (:attr:`annotating`)."""
@@ -396,8 +397,10 @@ class Session:
         if change.regions is not None:
             self._record_regions()
             self.regions_changed.emit()
-            if change.classes[0] == change.classes[1]:
-                return
+        if change.skipped is not None:
+            self.skips_changed.emit()
+        if not change.labels and change.classes[0] == change.classes[1]:
+            return
         before, after = change.classes
         matters = self._matters(change)
         now = self.revision

@@ -6,6 +6,8 @@ from stplm_napari.tools import BRUSH, CLEAR, CLICK, LASSO, POLYGON, REGION, SELE
 
 TOOL_KEYS = {CLICK: "S", LASSO: "L", POLYGON: "P", BRUSH: "B"}
 MODE_KEYS = {CLEAR: "E", SELECT: "A", REGION: "R"}
+NEXT_KEY, ACCEPT_KEY, SKIP_KEY = "N", "Y", "K"
+"""Of the suggested cells; Enter accepts too, while no polygon is being drawn."""
 
 HELP: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (
@@ -16,6 +18,16 @@ HELP: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("Right click", "Take a cell's label away"),
             ("Ctrl-Z", "Undo"),
             ("Ctrl-Shift-Z", "Redo"),
+        ),
+    ),
+    (
+        "Cells worth labelling",
+        (
+            (NEXT_KEY, "Fly to the next one; it gets a ring"),
+            (f"Enter or {ACCEPT_KEY}", "Accept the class that is called"),
+            ("1 to 9", "Give it this class instead"),
+            (SKIP_KEY, "Skip it: it is not asked about again"),
+            ("Esc", "Leave it; the keys are the tools' again"),
         ),
     ),
     (

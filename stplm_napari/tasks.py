@@ -21,9 +21,12 @@ from stplm_napari.region_export import write_regions
 from stplm_napari.results import Result
 
 if TYPE_CHECKING:
+    import numpy as np
     from anndata import AnnData
+    from numpy.typing import NDArray
     from spatialdata import SpatialData
 
+    from stplm.evaluation.learning_curve import HeldOut
     from stplm.tasks.features import Features
 
 FROM_LABELS, FROM_COLUMN, FROM_PROFILES = "labels", "column", "profiles"
@@ -177,6 +180,34 @@ def finetune(table: AnnData, params: Mapping[str, Any], **run: Any) -> Any:
         stop_after=params.get("stop_after"),
         **run,
     )
+
+
+def suggest(
+    table: AnnData, labels: pd.Series, skipped: Sequence[str], *, n: int, within: NDArray[np.int64] | None = None
+) -> pd.DataFrame:
+    """``stplm.suggest`` from the prediction that the table holds; ``labels`` are the user's own, by cell id."""
+    import stplm
+
+    rows = table.obs_names.get_indexer(pd.Index(skipped, dtype=object))
+    frame: pd.DataFrame = stplm.suggest(table, labels=labels, skip=rows[rows >= 0], n=n, within=within)
+    return frame
+
+
+def held_out(
+    table: AnnData, labels: pd.Series, *, history: bool = False, progress: Progress = no_progress
+) -> list[HeldOut]:
+    """Scores of the labels, held out in turn; with ``history``, from the first few of them on. [] where there are too
+    few. ``labels`` are the user's own, in the order in which they were given."""
+    import stplm
+    from stplm.evaluation.learning_curve import curve_sizes
+
+    try:
+        earlier = (
+            stplm.learning_curve(table, labels, curve_sizes(len(labels))[:-1], progress=progress) if history else []
+        )
+        return [*earlier, stplm.held_out(table, labels)]
+    except LabelError:
+        return []
 
 
 def export(

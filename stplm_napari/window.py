@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-DOCKS = ("Section", "Embed", "Annotate", "Classify", "View", "Inspect", "Fine-tune", "Apply", "Import", "Export")
+DOCKS = (
+    "Section",
+    "Embed",
+    "Annotate",
+    "Learn",
+    "Classify",
+    "View",
+    "Inspect",
+    "Fine-tune",
+    "Apply",
+    "Import",
+    "Export",
+)
 
 
 def open_window(section: str | None = None, *, run: bool = True) -> object:

@@ -27,6 +27,7 @@ from stplm_napari.finetuning import Finetuning
 from stplm_napari.importing import Importer
 from stplm_napari.jobs import FAILED, Job, Jobs, Slot
 from stplm_napari.journal import journal_path
+from stplm_napari.learning import Learning
 from stplm_napari.menu import FileMenu
 from stplm_napari.preview import Preview
 from stplm_napari.process import WorkerProcess
@@ -36,6 +37,7 @@ from stplm_napari.results import Result, section_snapshot, snapshot
 from stplm_napari.saving import SessionFiles
 from stplm_napari.session import UNKNOWN, Embedding, Prediction, Session
 from stplm_napari.steps import Step
+from stplm_napari.suggesting import Suggesting
 from stplm_napari.tools import CLEAR, LABEL, REGION, SELECT, SELECT_MORE, Shape
 from stplm_napari.unlike import UnlikeScores
 from stplm_napari.viewing import Viewing
@@ -73,6 +75,7 @@ class Workspace(QObject):
         self.sessions = SessionFiles(self)
         self.unlike = UnlikeScores(self)
         self.importer = Importer(self)
+        self.suggesting, self.learning = Suggesting(self), Learning(self)
         self._to_pick: deque[tuple[Callable[[], NDArray[np.int64]], str, str]] = deque()
         self.written: Path | None = None
         """What was exported last, and when (local time, HH:MM)."""
@@ -114,6 +117,7 @@ class Workspace(QObject):
         Session.forget(self.viewer)
         if self.canvas is not None:
             self.canvas.let_go()
+        self.suggesting.close()
         self.jobs.cancel_all()
         self.worker.stop()
         self.finetuning.close()
@@ -194,7 +198,7 @@ class Workspace(QObject):
             self.canvas.close()
         self.preview.hand_over(layers)
         layers.show(self.viewer)
-        self.canvas = Canvas(self.viewer, layers, self.session, self.draw)
+        self.canvas = Canvas(self.viewer, layers, self.session, self.draw, self.suggesting)
         self.drawing.changed.emit()
         return self.canvas
 
@@ -211,7 +215,7 @@ class Workspace(QObject):
                 return False
             self.canvas.let_go()
             layers.add_cells(cells)
-            self.canvas = Canvas(self.viewer, layers, self.session, self.draw)
+            self.canvas = Canvas(self.viewer, layers, self.session, self.draw, self.suggesting)
             threading.Thread(target=self._warm_up, daemon=True).start()
             return True
 

@@ -27,8 +27,8 @@ from stplm.io.groups import as_table
 from stplm.scheme import Scheme, check_scheme
 from stplm.tasks.classifier import Classifier
 from stplm.tasks.features import Features, cell_features
+from stplm.tasks.head import design_matrix, fit_linear, sharpness, typical_labels
 from stplm.tasks.labels import check_two_classes, choose_tumour_classes, enough_labels, labelled_cells
-from stplm.tasks.linear import fit_logistic
 from stplm.tasks.outcome import class_temperature, share_odds, tumour_odds, tumour_temperature
 from stplm.tasks.prediction import write_prediction
 from stplm.tasks.shares import Shares, prior_weight
@@ -47,10 +47,6 @@ _CALIBRATION_CELLS = 1_500
 _DEFAULT_TEMPERATURE = 1.3
 _SEEDED_TEMPERATURE = 2.0
 """Seeds are a class's clearest cells, so held-out seeds would promise far too much. Set on two labelled sections."""
-_PENALTY, _PENALTY_FEW, _ENOUGH = 0.2, 1.0, 10
-"""Inverse strength of the head's penalty (scikit-learn's C), from ``_ENOUGH`` labels a class on and below. The firmer
-one was better on five labelled data sets with 10, 50 and all labels, and no better with 1 or 5."""
-_SHARPEN = 1.5
 
 
 def fit_classifier(
@@ -113,17 +109,17 @@ def fit_classifier(
     features = _features_of(table, features)
     mean, scale = features.scale
     known = features.take(labelled)
-    design = _design(known, mean, scale)
-    typical = float(np.exp(np.log(counts).mean()))
-    sharpness = float(1.0 + _SHARPEN / np.sqrt(typical))
+    design = design_matrix(known, mean, scale)
+    typical = typical_labels(counts)
+    sharp = sharpness(typical)
     # Seeds are clear-cut cells, and their temperature already flattens what they say.
-    coefficients, bias = _fit_linear(design, codes, len(classes), firm=not seeded)
+    coefficients, bias = fit_linear(design, codes, len(classes), firm=not seeded)
     classifier = Classifier.build(
         classes=classes,
         tumour_classes=tumour,
         genes=list(map(str, features.genes)),
-        coefficients=coefficients * sharpness,
-        bias=bias * sharpness,
+        coefficients=coefficients * sharp,
+        bias=bias * sharp,
         mean=mean,
         scale=scale,
         dense_width=features.dense_width,
@@ -142,10 +138,10 @@ def fit_classifier(
         classifier.tumour_head = fit_tumour_head(
             design,
             classifier.is_tumour[codes],
-            _fit_linear,
+            fit_linear,
             mean=mean,
             scale=scale,
-            sharpness=sharpness,
+            sharpness=sharp,
             fade=evidence(depth),
             share_odds=share_odds(classifier.log_prior, classifier.is_tumour),
             weight=(np.exp(classifier.log_prior) / np.bincount(codes))[codes],
@@ -155,7 +151,7 @@ def fit_classifier(
     if seeded:
         classifier.temperature = _SEEDED_TEMPERATURE
     else:
-        classifier.temperature = _temperature(design, codes, sharpness, classifier, depth, seed)
+        classifier.temperature = _temperature(design, codes, sharp, classifier, depth, seed)
     classifier.unknown = unknown_score(
         features.kinds(seed), known.dense(), known.counts, codes, class_shares=np.exp(classifier.log_prior), seed=seed
     )
@@ -238,22 +234,10 @@ def _features_of(table: AnnData, given: Features | None) -> Features:
     return cell_features(table) if given is None else given
 
 
-def _design(features: Features, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.hstack([(features.dense() - mean) / scale, features.level.toarray().astype(np.float64)])
-
-
-def _fit_linear(
-    design: NDArray[np.float64], codes: NDArray[np.int64], n_classes: int, *, firm: bool = True
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Balanced multinomial logistic regression: coefficients (n_classes, n_features) and bias (n_classes,)."""
-    penalty = _PENALTY if firm and len(codes) >= _ENOUGH * n_classes else _PENALTY_FEW
-    return fit_logistic(design, codes, n_classes, penalty=penalty, balanced=True)
-
-
 def _temperature(
     design: NDArray[np.float64],
     codes: NDArray[np.int64],
-    sharpness: float,
+    sharp: float,
     classifier: Classifier,
     depth: NDArray[np.float64],
     seed: int,
@@ -272,8 +256,8 @@ def _temperature(
         design, codes, depth = design[keep], codes[keep], depth[keep]
     logits = np.zeros((len(codes), k))
     for fit, held in StratifiedKFold(3, shuffle=True, random_state=seed).split(design, codes):
-        coefficients, bias = _fit_linear(design[fit], codes[fit], k)
-        logits[held] = (design[held] @ coefficients.T + bias) * sharpness
+        coefficients, bias = fit_linear(design[fit], codes[fit], k)
+        logits[held] = (design[held] @ coefficients.T + bias) * sharp
     logits = classifier.faded(logits, depth) + classifier.prior_weight * classifier.log_prior
     weight = np.exp(classifier.log_prior)[codes] / np.bincount(codes, minlength=k)[codes]
 

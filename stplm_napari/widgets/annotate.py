@@ -17,6 +17,7 @@ from stplm_napari.widgets.classform import ask_class
 from stplm_napari.widgets.colouring import ColouringBar
 from stplm_napari.widgets.common import Dock, EmptyState, More
 from stplm_napari.widgets.legend import Legend
+from stplm_napari.widgets.nextcell import NextCellCard
 from stplm_napari.widgets.panels import ErrorPanel, JobPanel
 from stplm_napari.widgets.regionlist import RegionList
 from stplm_napari.widgets.result import ResultLine
@@ -50,6 +51,7 @@ class AnnotateWidget(Dock):
         self.selection = SelectionBar(self)
         self.picking = JobPanel(self.workspace.picking, self)
         self.legend = Legend(self)
+        self.next_cell = NextCellCard(self)
         self.regions = RegionList(self)
         self.undo = button("Undo", self.workspace.undo, tip="Ctrl-Z")
         self.redo = button("Redo", self.workspace.redo, tip="Ctrl-Shift-Z")
@@ -78,6 +80,7 @@ class AnnotateWidget(Dock):
         row.addStretch(1)
         row.addWidget(self.live)
         layout.addLayout(row)
+        layout.addWidget(self.next_cell)
         layout.addWidget(self.regions)
         layout.addWidget(self.update_now)
         layout.addWidget(self.error)
@@ -94,7 +97,7 @@ class AnnotateWidget(Dock):
             self.listen(signal, self.refresh)
         for signal in (session.active_class_changed, self.workspace.live_changed, self.workspace.embedding.changed):
             self.listen(signal, self.refresh)
-        for signal in (session.regions_changed, session.tool_changed):
+        for signal in (session.regions_changed, session.skips_changed, session.tool_changed):
             self.listen(signal, self.refresh)
         session.failed.connect(self.error.show_error)
         self._connections.append(lambda: session.failed.disconnect(self.error.show_error))
@@ -242,6 +245,8 @@ def step_words(step: Step) -> str:
         "change_class": f"change {p.get('name')}",
         "remove_class": f"remove {p.get('name')}",
         "merge_classes": f"merge {p.get('name')} into {p.get('into')}",
+        "skip_cells": f"skip {cells}",
+        "clear_skips": "ask about skipped cells again",
         "add_region": f"draw {p.get('name')}",
         "change_region": f"change {p.get('name')}",
         "remove_region": f"remove {p.get('name')}",

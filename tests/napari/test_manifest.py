@@ -11,7 +11,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = ROOT / "stplm_napari" / "napari.yaml"
-DOCKS = ["Section", "Embed", "Annotate", "Classify", "View", "Inspect", "Fine-tune", "Apply", "Import", "Export"]
+DOCKS = [
+    "Section",
+    "Embed",
+    "Annotate",
+    "Learn",
+    "Classify",
+    "View",
+    "Inspect",
+    "Fine-tune",
+    "Apply",
+    "Import",
+    "Export",
+]
 
 
 @pytest.fixture(scope="module")
