@@ -92,7 +92,7 @@ class Workspace(QObject):
         self._timer.setSingleShot(True)
         self._timer.setInterval(LIVE_DELAY_MS)
         self._timer.timeout.connect(self._refit)
-        self.session.labels_changed.connect(self._on_labels)
+        self.session.labels_changed.connect(self._request_refit)
         if (window := getattr(viewer, "window", None)) is not None:
             window._qt_window.destroyed.connect(self.close)
             self._menu = FileMenu(self)
@@ -309,7 +309,7 @@ class Workspace(QObject):
 
     def _fit(self, base: Mapping[str, Any]) -> Job:
         session = self.session
-        own = self._own_labels()
+        own = self.session.annotations.by_class()
         flags = {c.name: c.tumour for c in session.classes}
         params = {**base, "labels": own, "tumour": flags, "seed": 0}
         step, made_from, table = Step("classify", params), session.revision, snapshot(session.table)
@@ -357,13 +357,6 @@ class Workspace(QObject):
                     tasks.prepare_to_classify(self.features.of(table))
 
             threading.Thread(target=make, daemon=True).start()
-
-    def _own_labels(self) -> dict[str, list[str]]:
-        """``{class: [cell ids]}``."""
-        return self.session.annotations.by_class()
-
-    def _on_labels(self) -> None:
-        self._request_refit()
 
     def _request_refit(self) -> None:
         if self._live and self.session.is_embedded and self._has_two_classes():
@@ -451,7 +444,7 @@ class Workspace(QObject):
     def export(self, path: str | Path, what: str, *, overwrite: bool = False, **options: Any) -> Job:
         """Write the section or its cells to a file."""
         colours = {c.name: c.colour for c in self.session.classes}
-        own: dict[str, Any] = {"labels": self._own_labels(), "colours": colours}
+        own: dict[str, Any] = {"labels": self.session.annotations.by_class(), "colours": colours}
         if what.startswith("regions"):
             own = {"colours": colours, "regions": [r.to_json() for r in self.session.annotations.regions]}
         step = Step("export", {"path": str(path), "what": what, "overwrite": overwrite, **own, **options})
