@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stplm.errors import ExportError
+from stplm.io.staged import staged_folder
+from stplm_napari.runs import KeptModel
 from stplm_napari.session import Session
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def recipe_of(session: Session, path: Path) -> tuple[RunRecipe, Any]:
             mend="Label some cells, or classify by reference profiles, in the Classify dock.",
         )
     embedded = next((step.params for step in reversed(session.steps) if step.name == "embed"), {})
-    if embedded.get("adapt"):
+    if embedded.get("adapt") and not isinstance(classifier, KeptModel):  # that brings vectors of its own
         raise ExportError(
             "The model was adapted to this section, so the classifier means nothing in another one.",
             mend="Embed again without adapting and classify, then save the recipe.",
@@ -55,6 +57,9 @@ def write_recipe(recipe: RunRecipe, classifier: Any, path: Path) -> Path:
     from stplm.tasks.cohort import write_run_recipe
 
     folder = recipe.classify.classifier
-    if folder is not None:
+    if folder is not None and isinstance(classifier, KeptModel):
+        with staged_folder(folder, mark="config.json") as stage:
+            classifier.save(stage)
+    elif folder is not None:
         classifier.save(folder, overwrite=True)
     return write_run_recipe(recipe, path)

@@ -15,11 +15,16 @@ import pytest
 
 import stplm
 from stplm import keys
+from stplm.errors import ExportError
 from stplm.paths import resource
+from stplm.tasks.classifier import Classifier
+from stplm.tasks.cohort import read_run_recipe
 from stplm_napari import replay, tasks
 from stplm_napari.changes import CellClass
+from stplm_napari.recipe import recipe_of, write_recipe
 from stplm_napari.recording import steps_now
 from stplm_napari.results import Result, snapshot
+from stplm_napari.runs import KeptModel
 from stplm_napari.script import INLINE, notebook, script, write_script, writes
 from stplm_napari.session import Embedding, Prediction, Session
 from stplm_napari.steps import Step
@@ -188,3 +193,29 @@ def test_class_names_that_trip_careless_writers(tmp_path: Path) -> None:
     step = Step("labels", {"classes": [vars(CellClass(n, "#FFFFFF")) for n in labels], "labels": labels})
     write_script([step], tmp_path / "s.py")
     assert replay.labels_from(tmp_path / "s.labels.csv") == labels
+
+
+def test_a_session_becomes_a_recipe_with_its_classifier_beside_it(session: Session, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="nothing to do again"):
+        recipe_of(session, tmp_path / "r.yaml")
+    names = list(session.table.obs_names)
+    session.label(names[:3], "Tumour")
+    session.label(names[3:6], "Stromal")
+    classify(session)
+    write_recipe(*recipe_of(session, tmp_path / "r.yaml"), tmp_path / "r.yaml")
+    read = read_run_recipe(tmp_path / "r.yaml")
+    assert (read.embed.model, read.exports, read.report) == ("default", ("h5ad", "explorer"), True)
+    assert read.colours == {c.name: c.colour for c in session.classes if c.name in ("Tumour", "Stromal")}
+    back = Classifier.load(tmp_path / "r_classifier")
+    assert back.dense.tobytes() == session.classifier.dense.tobytes()
+    # A fine-tuned model that was kept is copied beside it.
+    (tmp_path / "tuned").mkdir()
+    (tmp_path / "tuned" / "config.json").write_text("{}")
+    session.classifier = KeptModel(tmp_path / "tuned")
+    write_recipe(*recipe_of(session, tmp_path / "t.yaml"), tmp_path / "t.yaml")
+    assert (read_run_recipe(tmp_path / "t.yaml").classify.classifier / "config.json").is_file()
+    # A head on a model that was adapted to this section says nothing of others.
+    session.classifier = back
+    session.steps[1] = Step("embed", {**EMBED, "adapt": True})
+    with pytest.raises(ExportError, match="adapted"):
+        recipe_of(session, tmp_path / "r.yaml")
