@@ -38,8 +38,8 @@ class InspectWidget(Dock):
         self.search.returnPressed.connect(self._go)
         self.error = ErrorPanel()
         self.hint = text("Move the mouse over the tissue; a click keeps a cell.", "hint")
-        self.title = text(kind="title", wrap=False)
-        self.title.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.cell_id = text(kind="title", wrap=False)
+        self.cell_id.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.copy = button("Copy id", self._copy, "link", tip="Copy the cell's id to the clipboard")
         self.follow = button("Follow the mouse", lambda: self.watch.pin(-1), "link", tip="Let the kept cell go")
         self.facts = Facts()
@@ -55,7 +55,7 @@ class InspectWidget(Dock):
         self.radius.setKeyboardTracking(False)
         self.radius.valueChanged.connect(self._set_radius)
         self.cell = _column(
-            _row(self.title, None, self.copy, self.follow),
+            _row(self.cell_id, None, self.copy, self.follow),
             self.facts,
             text("Class probabilities", "name"),
             self.bars,
@@ -91,7 +91,7 @@ class InspectWidget(Dock):
         self.hint.setVisible(facts is None)
         if facts is None:
             return
-        self.title.setText(facts.cell_id)
+        self.cell_id.setText(facts.cell_id)
         self.follow.setVisible(self.watch.pinned >= 0)
         self.facts.show_facts(cell_facts(facts))
         self._of_classes.setVisible(bool(facts.classes))
@@ -120,7 +120,7 @@ class InspectWidget(Dock):
             self.watch.go_to_id(self.search.text())
 
     def _copy(self) -> None:
-        QApplication.clipboard().setText(self.title.text())
+        QApplication.clipboard().setText(self.cell_id.text())
 
     def _set_radius(self, radius_um: float) -> None:
         self.watch.radius_um = radius_um

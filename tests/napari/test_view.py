@@ -192,7 +192,7 @@ def test_a_cell_is_inspected(workspace: Any, dock: Any, qtbot: Any) -> None:
     at = QPoint(round(native.width() / 2 + place[0]), round(native.height() / 2 + place[1]))
     qtbot.mouseMove(native, at)
     qtbot.waitUntil(lambda: workspace.viewing.watch.hovered == 30, timeout=3000)
-    qtbot.waitUntil(lambda: inspect.title.text() == "cell-30", timeout=3000)
+    qtbot.waitUntil(lambda: inspect.cell_id.text() == "cell-30", timeout=3000)
     qtbot.mouseClick(native, Qt.MouseButton.LeftButton, pos=at)
     assert workspace.viewing.watch.pinned == 30
     assert "Cell looked at" in workspace.viewer.layers
@@ -209,7 +209,7 @@ def test_a_cell_is_inspected(workspace: Any, dock: Any, qtbot: Any) -> None:
     assert QApplication.clipboard().text() == "cell-30"
     inspect.search.setText("cell-99")
     inspect.search.returnPressed.emit()
-    assert inspect.title.text() == "cell-99"
+    assert inspect.cell_id.text() == "cell-99"
     inspect.search.setText("cell-x")
     inspect.search.returnPressed.emit()
     assert "There is no cell cell-x" in inspect.error.problem.text()
