@@ -27,6 +27,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -136,6 +137,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["STPLM_DATA_DIR"] = scratch
+        # Labels of this run are written to disk as always, but neither beside the section nor for the next run.
+        mock.patch("stplm_napari.session.journal_path", return_value=Path(scratch) / "labels.jsonl").start()
         section = options.section or _simulated(Path(scratch), options.cells)
         rows, phases = measure(section, options)
     report(rows, phases, options.out)

@@ -46,5 +46,9 @@ def in_blocks(do: Callable[[int, int], None], n: int, block: int = _BLOCK) -> No
         do(0, n)
         return
     with ThreadPoolExecutor(min(len(starts), os.cpu_count() or 1), "stplm rows") as threads:
-        for _ in threads.map(lambda start: do(start, min(start + block, n)), starts):
-            pass
+        try:
+            for _ in threads.map(lambda start: do(start, min(start + block, n)), starts):
+                pass
+        except BaseException:  # the blocks that wait are not begun
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise

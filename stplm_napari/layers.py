@@ -84,12 +84,11 @@ class SectionLayers:
 
             spatialdata_dock.link(viewer, self.section)
 
-    def add_cells(self, cells: CellImage | None) -> None:
-        """Draw the cells over the images that are shown already; None for a section without positions."""
-        self.message = NO_POSITIONS if cells is None else cells.note
-        if cells is not None:
-            _add_cells(self, cells)
-            self._add(self.all_layers()[len(self.images) :])
+    def add_cells(self, made: SectionLayers) -> None:
+        """Draw the cells that :func:`cell_layers` made over the images that are shown already."""
+        self.cells, self.overlay, self.outlines = made.cells, made.overlay, made.outlines
+        self.picker, self.centroids_um, self.message = made.picker, made.centroids_um, made.message
+        self._add(self.all_layers()[len(self.images) :])
 
     def _add(self, layers: list[Layer]) -> None:
         """Put layers on top of what is there; the first ones set the view, which the user may have moved since."""
@@ -205,6 +204,18 @@ def make_layers(section: SpatialData, prepared: PreparedSection | None = None) -
     if prepared.cells is not None:
         _add_cells(layers, prepared.cells)
     return layers
+
+
+def cell_layers(section: SpatialData | None, cells: CellImage | None) -> SectionLayers:
+    """The layers of a section's cells alone, in no viewer yet; of a million, this takes a second. May run in a thread.
+
+    ``cells`` is None for a section without positions.
+    """
+    made = SectionLayers(section, None if section is None else section.tables.get(keys.TABLE))
+    made.message = NO_POSITIONS if cells is None else cells.note
+    if cells is not None:
+        _add_cells(made, cells)
+    return made
 
 
 def image_layers(channels: Sequence[Channel]) -> SectionLayers:

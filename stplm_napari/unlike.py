@@ -34,6 +34,7 @@ class UnlikeScores:
         self._timer.setInterval(_PAUSE_MS)
         self._timer.timeout.connect(self._score)
         workspace.session.predicted.connect(self._on_predicted)
+        workspace.session.labels_changed.connect(self._on_labels)
 
     @property
     def is_missing(self) -> bool:
@@ -53,6 +54,12 @@ class UnlikeScores:
         if self.is_missing:
             self._timer.start()
 
+    def _on_labels(self) -> None:
+        """What learns from the label comes first."""
+        if self.scoring.job is not None and self.scoring.is_busy:
+            self.scoring.job.cancel()
+            self._timer.start()
+
     def _score(self) -> None:
         workspace, session = self._workspace, self._workspace.session
         if not self.is_missing:
@@ -63,8 +70,8 @@ class UnlikeScores:
         table, classifier = session.table, session.classifier
         features = workspace.features
 
-        def run(_: Progress) -> Any:
-            return classifier.unknown_scores(features.of(table))
+        def run(progress: Progress) -> Any:
+            return classifier.unknown_scores(features.of(table), lambda done, total: progress(0, 0))
 
         def put(scores: Any) -> bool:
             return session.put_unknown(scores, classifier)

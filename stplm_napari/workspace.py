@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
     from stplm.tasks.features import FeatureCache
     from stplm_napari.layers import SectionLayers
-    from stplm_napari.prepare import CellImage
 
 LIVE_DELAY_MS = 60
 """Clicks closer together than this share one fit."""
@@ -205,16 +204,17 @@ class Workspace(QObject):
     def _draw_cells(self, layers: SectionLayers) -> Job:
         """Add the cells to the images of the open section. Cancelled or failed, the section stays open without them."""
 
-        def prepare(progress: Progress) -> CellImage | None:
+        def prepare(progress: Progress) -> SectionLayers:
+            from stplm_napari.layers import cell_layers
             from stplm_napari.prepare import prepare_cells
 
-            return prepare_cells(layers.section)
+            return cell_layers(layers.section, prepare_cells(layers.section))
 
-        def draw(cells: CellImage | None) -> bool:
+        def draw(made: SectionLayers) -> bool:
             if self.canvas is None or self.canvas.layers is not layers:
                 return False
             self.canvas.let_go()
-            layers.add_cells(cells)
+            layers.add_cells(made)
             self.canvas = Canvas(self.viewer, layers, self.session, self.draw, self.suggesting)
             threading.Thread(target=self._warm_up, daemon=True).start()
             return True

@@ -14,6 +14,7 @@ from stplm.errors import LabelError, ModelError
 from stplm.evidence import FADE_COUNTS, evidence
 from stplm.io.staged import restore_interrupted, staged_folder
 from stplm.kernels import in_blocks, one_thread
+from stplm.progress import Progress, no_progress
 from stplm.scheme import Scheme, check_scheme
 from stplm.tasks.classifier_scores import linear_scores, score_outcomes
 from stplm.tasks.features import Features
@@ -132,14 +133,18 @@ class Classifier:
             scheme=self.scheme,
         )
 
-    def unknown_scores(self, features: Features) -> NDArray[np.float32] | None:
-        """(n,) how unlike every labelled class each cell is; None where the classifier has no such score."""
+    def unknown_scores(self, features: Features, progress: Progress = no_progress) -> NDArray[np.float32] | None:
+        """(n,) how unlike every labelled class each cell is; None where the classifier has no such score.
+
+        ``progress`` is called from several threads.
+        """
         score = self.unknown
         if score is None:
             return None
         scores = np.empty(len(features), dtype=np.float32)
 
         def measure(start: int, stop: int) -> None:
+            progress(start, len(scores))
             scores[start:stop] = score.score(features.dense(slice(start, stop)), features.depth[start:stop])
 
         with one_thread():

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from stplm.nn.encoder import Encoder
     from stplm.tasks.cells import Cells
 
+_CHUNK = 65_536
+
 
 def embed(
     table: AnnData | SpatialData,
@@ -201,6 +203,7 @@ def cluster(vectors: NDArray[np.float32], clusters: int, seed: int = 0) -> Any:
     # One thread adds up in a fixed order: the same bytes on every run.
     with threadpool_limits(1, user_api="openmp"):
         fitted = KMeans(clusters, n_init=2, random_state=seed).fit(sample.astype(np.float64))
-        codes = fitted.predict(scaled.astype(np.float64))
+        parts = (scaled[start : start + _CHUNK].astype(np.float64) for start in range(0, len(scaled), _CHUNK))
+        codes = np.concatenate([fitted.predict(part) for part in parts])
     rank = np.argsort(np.argsort(-np.bincount(codes, minlength=clusters), kind="stable"), kind="stable")
     return pd.Categorical.from_codes(rank[codes], pd.Index([str(i + 1) for i in range(clusters)]))

@@ -13,7 +13,7 @@ import pytest
 from stplm import keys
 from stplm.errors import SectionError
 from stplm_napari import tasks
-from stplm_napari.jobs import FAILED
+from stplm_napari.jobs import CANCELLED, FAILED
 from stplm_napari.session import UNKNOWN
 
 pytestmark = pytest.mark.gui
@@ -97,6 +97,33 @@ def test_a_score_of_an_older_classifier_is_dropped(embedded: Any, settle: Callab
     before = session.table.obs[keys.UNKNOWN].to_numpy()
     assert not session.put_unknown(np.zeros(session.table.n_obs, np.float32), object())
     np.testing.assert_array_equal(session.table.obs[keys.UNKNOWN], before)
+
+
+def test_a_label_goes_before_the_score(
+    embedded: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch, settle: Callable[[Any], None]
+) -> None:
+    from stplm.tasks.classifier import Classifier
+
+    score, held = Classifier.unknown_scores, threading.Event()
+
+    def wait(self: Any, features: Any, progress: Any) -> Any:
+        if not held.is_set():
+            for _ in range(2000):
+                progress(0, 1)
+                held.wait(0.01)
+        return score(self, features, progress)
+
+    monkeypatch.setattr(Classifier, "unknown_scores", wait)
+    embedded.live = True
+    qtbot.waitUntil(lambda: embedded.unlike.scoring.is_busy, timeout=60_000)
+    first = embedded.unlike.scoring.job
+    embedded.session.label_rows([50], "Tumour")
+    qtbot.waitUntil(lambda: not first.is_running, timeout=30_000)
+    assert first.state == CANCELLED
+    held.set()
+    settle(embedded)
+    assert keys.UNKNOWN in embedded.session.table.obs
+    assert embedded.session.prediction.n_labels == 13
 
 
 def test_features_are_made_once_an_embedding(
