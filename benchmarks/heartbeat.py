@@ -14,7 +14,7 @@ from types import FrameType
 
 BEAT_MS = 5
 _LOOK_S = 0.01
-_OURS = ("stplm_napari", "stplm")
+_OURS, _THEIRS = ("stplm_napari", "stplm"), ("napari", "vispy")
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Phase:
     worst_cpu_ms: float = 0.0
     """The most processor time that the thread itself used in one block: what is left of it on an idle machine."""
     worst_ours_ms: float = 0.0
-    """The longest block in which our code was on the stack all the time."""
+    """The longest block in which the thread was in our code all the time, and not in napari's that it called."""
     places: Counter[str] = field(default_factory=Counter)
 
 
@@ -115,13 +115,14 @@ def resident_mb(pid: int | str = "self") -> float:
 
 
 def _place(frame: FrameType | None) -> tuple[bool, str]:
-    """Whether our code is on the stack, and its innermost place; else the innermost place of whoever is."""
+    """Whether a thread is in our code, or in a library's that napari did not call, and where."""
     innermost = ""
     while frame is not None:
         module = str(frame.f_globals.get("__name__", ""))
-        words = f"{module}.{frame.f_code.co_qualname if hasattr(frame.f_code, 'co_qualname') else frame.f_code.co_name}"
+        words = f"{module}.{frame.f_code.co_qualname}"
         innermost = innermost or words
-        if module.split(".")[0] in _OURS:
-            return True, f"{words} ({innermost})" if innermost != words else words
+        root = module.split(".")[0]
+        if root in (*_OURS, *_THEIRS):
+            return root in _OURS, words if innermost == words else f"{words} ({innermost})"
         frame = frame.f_back
     return False, innermost

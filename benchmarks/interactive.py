@@ -9,8 +9,8 @@ Without ``--section`` one of ``--cells`` cells is simulated first (of a million,
 keeps the embedding for the next run.
 
 "Painted" is the end of the frame that shows it. A reference recolours the same cells in the same window. Blocks of the
-window's thread come from a timer that should fire every 5 ms; "ours" are blocks in which the plugin's or the engine's
-code was on the stack all the time, the rest is napari's and the renderer's.
+window's thread come from a timer that should fire every 5 ms; "ours" are blocks in which it was in the plugin's or the
+engine's code all the time, the rest is napari's and the renderer's.
 """
 
 from __future__ import annotations
@@ -140,8 +140,7 @@ def main() -> None:
         # Labels of this run are written to disk as always, but neither beside the section nor for the next run.
         mock.patch("stplm_napari.session.journal_path", return_value=Path(scratch) / "labels.jsonl").start()
         section = options.section or _simulated(Path(scratch), options.cells)
-        rows, phases = measure(section, options)
-    report(rows, phases, options.out)
+        measure(section, options)
 
 
 def _simulated(folder: Path, cells: int) -> Path:
@@ -153,7 +152,7 @@ def _simulated(folder: Path, cells: int) -> Path:
     return path
 
 
-def measure(path: Path, options: argparse.Namespace) -> tuple[list[Row], list[Phase]]:
+def measure(path: Path, options: argparse.Namespace) -> None:
     """All phases, one after the other."""
     window = Window()
     beat = window.beat
@@ -173,11 +172,12 @@ def measure(path: Path, options: argparse.Namespace) -> tuple[list[Row], list[Ph
             Row(f"longest block by our code: {phase.name}", n, phase.worst_ours_ms, "ms", 100, cpu=phase.worst_cpu_ms)
         )
     rows += told(last)
+    beat.stop()
+    report(rows, beat.phases, options.out)
     if not options.no_references:
         rows += told(references(window, rows))
-    beat.stop()
+        keep(rows, options.out)
     window.viewer.close()
-    return rows, beat.phases
 
 
 def opening(window: Window, path: Path) -> list[Row]:
@@ -436,6 +436,11 @@ def report(rows: list[Row], phases: list[Phase], out: Path) -> None:
         print(f"  {phase.name}: {longest}, ours {phase.worst_ours_ms:.0f} ms")
         for place, looks in phase.places.most_common(6):
             print(f"    {looks:4d}  {place}")
+    keep(rows, out)
+
+
+def keep(rows: list[Row], out: Path) -> None:
+    """Write the rows."""
     out.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
 
 

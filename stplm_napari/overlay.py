@@ -327,11 +327,16 @@ def warm_up(label_dtype: Any = np.int32) -> None:
     from napari.layers import Labels
 
     Labels(np.zeros((2, 2), np.uint8), units=("um", "um"))
-    few, all_codes = np.zeros((256, 4), np.float32), np.ones((256, 4), np.float32)
-    few[1:8] = all_codes[1 : MAX_CLASSES + 1][:7] = colour_steps("viridis")[:7]
     for dtype in (np.dtype(np.uint8), np.dtype(label_dtype)):
-        for palette in (few, all_codes):  # more than 254 colours take a wider type
-            _colormap(palette).map(np.zeros((2, 2), dtype))
+        palette = np.zeros((256, 4), np.float32)
+        palette[1 : MAX_CLASSES + 1] = colour_steps("viridis")
+        _colormap(palette).map(np.zeros((2, 2), dtype))
+
+
+def warm_up_scores() -> None:
+    """The same for colouring by a number, rings and grey included: more than 254 colours go through 16 bits."""
+    for dtype in (np.uint8, np.uint16):
+        _colormap(np.ones((256, 4), np.float32)).map(np.zeros((2, 2), dtype))
 
 
 def colour_steps(cmap: str) -> NDArray[np.float32]:

@@ -80,6 +80,18 @@ def window(qapp: Any) -> Iterator[Viewer]:
 
 
 @pytest.fixture
+def workspace(viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The viewer's workspace, with nothing open; what it warms up in the background is left out."""
+    from stplm_napari.workspace import Workspace
+
+    monkeypatch.setenv("STPLM_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(Workspace, "_warm_up", lambda self: None)
+    found = Workspace.of(viewer)
+    yield found
+    found.close()
+
+
+@pytest.fixture
 def screenshot(qtbot: Any) -> Callable[..., np.ndarray]:
     """``screenshot(viewer)``: (rows, columns, 4) uint8 of the canvas; with ``canvas_only=False`` of the window."""
 

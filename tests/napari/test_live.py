@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,6 @@ from stplm_napari.jobs import CANCELLED, FAILED
 from stplm_napari.session import UNKNOWN
 
 pytestmark = pytest.mark.gui
-
-
-@pytest.fixture
-def workspace(viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The viewer's workspace, with nothing open; what it warms up in the background is left out."""
-    from stplm_napari.workspace import Workspace
-
-    monkeypatch.setenv("STPLM_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setattr(Workspace, "_warm_up", lambda self: None)
-    found = Workspace.of(viewer)
-    yield found
-    found.close()
 
 
 @pytest.fixture

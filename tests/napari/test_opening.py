@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,6 @@ from stplm_napari.journal import journal_path
 pytestmark = pytest.mark.gui
 
 LAYERS = ["DAPI", "Cell colours", "Cell outlines", "Cells"]
-
-
-@pytest.fixture
-def workspace(viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The viewer's workspace, with nothing open; what it warms up in the background is left out."""
-    from stplm_napari.workspace import Workspace
-
-    monkeypatch.setenv("STPLM_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setattr(Workspace, "_warm_up", lambda self: None)
-    found = Workspace.of(viewer)
-    yield found
-    found.close()
 
 
 @pytest.fixture
