@@ -26,6 +26,7 @@ _WHERE = {
     "apply_to_sections": "stplm.tasks.batch",
     "impute": "stplm.tasks.impute",
     "perturb": "stplm.tasks.perturb",
+    "attribute": "stplm.tasks.attribution",
     "rank_genes": "stplm.tasks.markers",
     "neighbourhoods": "stplm.tasks.neighbourhoods",
     "niches": "stplm.tasks.niches",

@@ -110,6 +110,15 @@ class Classifier:
         """Log of the classes' shares (n_classes,) in a section, estimated from its cells without their labels."""
         return log_prior(self.balanced_proba(features.sample))
 
+    def logits(self, features: Features) -> NDArray[np.float64]:
+        """(n, n_classes) faded and calibrated, the section's class shares included: posteriors of classes are to each
+        other as these say (among the tumour classes, and among the others; the tumour call has a temperature of its
+        own)."""
+        scores = self._scores(features)[:, : len(self.classes)].astype(np.float64)
+        found = (self.faded(scores, features.depth) + self.prior_weight * self.log_prior) / self.temperature
+        found[features.depth <= 0] = self.log_prior
+        return found
+
     def proba(self, features: Features) -> NDArray[np.float32]:
         """Calibrated posteriors (n, n_classes) with the section's class shares."""
         return self.outputs(features)[0]

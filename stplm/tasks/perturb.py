@@ -200,7 +200,7 @@ def chosen_cells(table: AnnData, cells: Any) -> NDArray[np.int64]:
     else:
         raise SectionError("These do not say which cells.", found=str(given.dtype), expected=f"a mask of {n}, or ids")
     if not len(found):
-        raise SectionError("No cell was chosen to be perturbed.", mend="Select cells, or a class that has some.")
+        raise SectionError("No cell was chosen.", mend="Select cells, or a class that has some.")
     return found
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stplm.nn.encoder import Encoder
     from stplm.tasks.cells import Cells
     from stplm.tasks.classifier import Classifier
+    from stplm.tasks.features import Features
 
 Floats = NDArray[np.float32]
 _STATE_CELLS = 2000
@@ -116,7 +117,14 @@ class Judge:
 
     def __call__(self, vectors: Floats, counts: csr_matrix) -> tuple[Floats, Floats]:
         """Class probabilities (n, k) and tumour probabilities (n,) of cells with counts (n, n_genes)."""
-        return self.classifier.outputs(count_features(counts, self._genes, vectors, self._share))
+        return self.classifier.outputs(self._features(vectors, counts))
+
+    def logits(self, vectors: Floats, counts: csr_matrix) -> NDArray[np.float64]:
+        """Class logits (n, k) of such cells, as :meth:`Classifier.logits` gives them."""
+        return self.classifier.logits(self._features(vectors, counts))
+
+    def _features(self, vectors: Floats, counts: csr_matrix) -> Features:
+        return count_features(counts, self._genes, vectors, self._share)
 
 
 class Seen:
