@@ -195,7 +195,7 @@ def play(stage: Stage, scratch: Path) -> None:
     export = stage.dock("Export")
     export.path.value = scratch / "breast_tumour_section.h5ad"
     export.run.click()
-    stage.until(lambda: not workspace.exporting.is_busy)
+    stage.until(lambda: not workspace.exporter.writing.is_busy)
     session.colour(by="class")
     stage.save("08-export")
     view(stage, cells["Tumour"][0])

@@ -13,6 +13,7 @@ from stplm.cli_common import positive, progress_bar, read_labels, read_table, sa
 from stplm.cli_finetune import add_finetune
 from stplm.cli_impute import add_impute
 from stplm.cli_perturb import add_perturb
+from stplm.cli_report import add_report
 from stplm.cli_run import add_run
 from stplm.cli_training import add_adapt, add_pretrain, run_adapt, run_pretrain
 from stplm.cli_tune import add_tune
@@ -93,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     add_tune(tasks)
     add_run(tasks)
     add_impute(tasks)
+    add_report(tasks)
     add_perturb(tasks)
 
     sub = task("simulate", _simulate, "Write a synthetic Xenium bundle with known truth", section=False)

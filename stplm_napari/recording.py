@@ -55,7 +55,7 @@ class Recorder:
     def suggest(self, ending: str) -> Path:
         """Where such a file would go: beside the section."""
         path = self._workspace.session.path
-        return self._workspace.export_folder() / f"{'section' if path is None else path.stem}_stplm{ending}"
+        return self._workspace.exporter.folder() / f"{'section' if path is None else path.stem}_stplm{ending}"
 
     def _write(self, path: Path, write: Any) -> Job:
         def run(progress: Progress) -> Path:

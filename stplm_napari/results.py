@@ -37,17 +37,18 @@ class Result:
     @classmethod
     def embedding_of(cls, table: AnnData) -> Result:
         """What ``stplm.embed`` wrote."""
-        return cls._of(table, [keys.CLUSTER], [keys.X_STPLM, keys.UMAP], [keys.UNS_EMBEDDING])
+        return cls.of(table, [keys.CLUSTER], [keys.X_STPLM, keys.UMAP], [keys.UNS_EMBEDDING])
 
     @classmethod
     def prediction_of(cls, table: AnnData) -> Result:
         """What ``stplm.predict`` wrote."""
-        return cls._of(
+        return cls.of(
             table, [keys.CLASS, keys.CONFIDENCE, keys.TUMOUR, keys.UNKNOWN], [keys.PROBA], [keys.UNS_PREDICTION]
         )
 
     @classmethod
-    def _of(cls, table: AnnData, obs: Iterable[str], obsm: Iterable[str], uns: Iterable[str]) -> Result:
+    def of(cls, table: AnnData, obs: Iterable[str] = (), obsm: Iterable[str] = (), uns: Iterable[str] = ()) -> Result:
+        """Those of the named parts that are there."""
         mine = table.uns.get(keys.UNS, {})
         return cls(
             {k: table.obs[k].copy() for k in obs if k in table.obs},

@@ -56,7 +56,7 @@ class SessionFiles:
         if self.path is not None:
             return self.path
         section = self._workspace.session.path
-        return session_path(self._workspace.export_folder() / ("section" if section is None else section.stem))
+        return session_path(self._workspace.exporter.folder() / ("section" if section is None else section.stem))
 
     def save(self, path: str | Path) -> Job:
         """Save everything that is open into the folder ``path``."""

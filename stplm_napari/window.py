@@ -13,6 +13,7 @@ DOCKS = (
     "Fine-tune",
     "Apply",
     "Import",
+    "Explore",
     "Export",
 )
 

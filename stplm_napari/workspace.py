@@ -23,17 +23,18 @@ from stplm.progress import Progress
 from stplm_napari import tasks
 from stplm_napari.applying import Applying
 from stplm_napari.canvas import Canvas
+from stplm_napari.exploring import Exploring
+from stplm_napari.exporter import Exporter
 from stplm_napari.finetuning import Finetuning
 from stplm_napari.importing import Importer
 from stplm_napari.jobs import FAILED, Job, Jobs, Slot
-from stplm_napari.journal import journal_path
 from stplm_napari.learning import Learning
 from stplm_napari.menu import FileMenu
 from stplm_napari.preview import Preview
 from stplm_napari.process import WorkerProcess
 from stplm_napari.recent import remember
 from stplm_napari.recording import Recorder
-from stplm_napari.results import Result, section_snapshot, snapshot
+from stplm_napari.results import Result, snapshot
 from stplm_napari.saving import SessionFiles
 from stplm_napari.session import UNKNOWN, Embedding, Prediction, Session
 from stplm_napari.steps import Step
@@ -68,7 +69,7 @@ class Workspace(QObject):
         self.canvas: Canvas | None = None
         self.preview = Preview(viewer)
         self.opening, self.drawing = Slot(), Slot()
-        self.embedding, self.classifying, self.exporting = Slot(), Slot(), Slot()
+        self.embedding, self.classifying = Slot(), Slot()
         self.picking = Slot()
         self.recorder = Recorder(self)
         self.sessions = SessionFiles(self)
@@ -76,10 +77,9 @@ class Workspace(QObject):
         self.importer = Importer(self)
         self.suggesting, self.learning = Suggesting(self), Learning(self)
         self._to_pick: deque[tuple[Callable[[], NDArray[np.int64]], str, str]] = deque()
-        self.written: Path | None = None
-        """What was exported last, and when (local time, HH:MM)."""
-        self.written_at = ""
         self.viewing = Viewing(self)
+        self.exploring = Exploring(self)
+        self.exporter = Exporter(self)
         self.choices: dict[str, dict[str, Any]] = {}
         """What is chosen in the docks' forms, so that a dock opened again shows it."""
         self._live = True
@@ -188,11 +188,11 @@ class Workspace(QObject):
 
         layers = make_layers(section, prepared)
         self.session.open(section, table, path=path)
-        for slot in (self.drawing, self.embedding, self.classifying, self.exporting, self.picking, self.viewing.making):
+        for slot in (self.drawing, self.embedding, self.classifying, self.picking, self.viewing.making):
             slot.clear()
         self._to_pick.clear()
         self.__dict__.pop("features", None)
-        self.base, self._again, self.written = {"source": tasks.FROM_LABELS}, False, None
+        self.base, self._again = {"source": tasks.FROM_LABELS}, False
         if self.canvas is not None:
             self.canvas.close()
         self.preview.hand_over(layers)
@@ -441,37 +441,6 @@ class Workspace(QObject):
         job = self.jobs.start("Picking cells", lambda _: find(), put, quiet=True)
         job.ended.connect(self._pick_next)
         self.picking.take(job)
-
-    # --- exporting ---
-
-    def export(self, path: str | Path, what: str, *, overwrite: bool = False, **options: Any) -> Job:
-        """Write the section or its cells to a file."""
-        colours = {c.name: c.colour for c in self.session.classes}
-        own: dict[str, Any] = {"labels": self.session.annotations.by_class(), "colours": colours}
-        if what.startswith("regions"):
-            own = {"colours": colours, "regions": [r.to_json() for r in self.session.annotations.regions]}
-        step = Step("export", {"path": str(path), "what": what, "overwrite": overwrite, **own, **options})
-        table, opened, classifier = snapshot(self.session.table), self.session.revision.section, self.session.classifier
-        section = section_snapshot(self.session.section, table)
-
-        def run(progress: Progress) -> Path:
-            progress(0, 0)
-            self.unlike.complete(table, classifier)
-            return tasks.export(section, table, **step.params)
-
-        def note(written: Path) -> None:
-            if self.session.revision.section == opened:
-                self.written, self.written_at = written, _now()
-                self.session.record(step)
-
-        return self.exporting.take(self.jobs.start(f"Writing {Path(path).name}", run, note, can_cancel=False))
-
-    def export_folder(self) -> Path:
-        """Where to write by default: beside the section, or the home folder where that cannot be."""
-        path = self.session.path
-        if path is not None and journal_path(path).parent == path.resolve().parent:
-            return path.resolve().parent
-        return Path.home()
 
     # --- undo ---
 

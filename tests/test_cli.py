@@ -20,7 +20,7 @@ from stplm.tokens.medians import load_medians
 
 TASKS = (
     *("info", "tokenize", "medians", "embed", "classify", "evaluate", "export", "pretrain", "adapt"),
-    *("impute", "simulate", "demo", "gui"),
+    *("impute", "report", "simulate", "demo", "gui"),
 )
 
 

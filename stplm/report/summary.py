@@ -72,16 +72,27 @@ def write_summary(
     ExportError
         Nothing has been predicted yet, or the file cannot be written.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     path = Path(path)
     check_summary(path, overwrite=overwrite)
+    return write_page("summary.html", page_of(section, colours, extra), path, overwrite=overwrite)
+
+
+def page_of(
+    section: SpatialData | AnnData, colours: Mapping[str, str] | None, extra: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """What the template of the summary shows; pages that extend it add to this. Raises ExportError."""
     table = as_table(section)
-    context = summarise(table, colours) | {"extra": dict(extra or {}), "pictures": _pictures(section, table, colours)}
+    return summarise(table, colours) | {"extra": dict(extra or {}), "pictures": _pictures(section, table, colours)}
+
+
+def write_page(template: str, content: Mapping[str, Any], path: Path, *, overwrite: bool) -> Path:
+    """Fill a template of ours and write it. Raises ExportError."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=PackageLoader("stplm.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    page = environment.get_template("summary.html").render(context)
+    page = environment.get_template(template).render(content)
     with staged_file(path, overwrite=overwrite) as part:
         part.write_text(page, encoding="utf-8")
     return path
@@ -176,7 +187,7 @@ def plot_distributions(table: AnnData) -> Figure:
 
 def _pictures(section: Any, table: AnnData, colours: Mapping[str, str] | None) -> dict[str, str]:
     """Data URIs by name. The tissue is left out where there are no positions."""
-    pictures = {"distributions": _data_uri(plot_distributions(table))}
+    pictures = {"distributions": data_uri(plot_distributions(table))}
     if keys.SPATIAL not in table.obsm:
         return pictures
     # The page's own table is the legend of the first picture.
@@ -185,11 +196,12 @@ def _pictures(section: Any, table: AnnData, colours: Mapping[str, str] | None) -
         wanted |= {"call": (TUMOUR_CALL, True, 5.0), "probability": (keys.TUMOUR, True, 5.0)}
     for name, (colour, legend, width) in wanted.items():
         figure = plot_tissue(section, colour, title="", legend=legend, colours=colours, width_in=width, dpi=_DPI)
-        pictures[name] = _data_uri(figure)
+        pictures[name] = data_uri(figure)
     return pictures
 
 
-def _data_uri(figure: Figure) -> str:
+def data_uri(figure: Figure) -> str:
+    """A figure as a PNG inside the page."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -187,7 +187,7 @@ class ApplyWidget(Dock):
         """A folder beside the open section."""
         path = self.session.path
         if path is not None:
-            self.out.value = self.workspace.export_folder() / f"{path.stem}_applied"
+            self.out.value = self.workspace.exporter.folder() / f"{path.stem}_applied"
 
     def _add_files(self) -> None:
         paths, _ = QFileDialog.getOpenFileNames(self, "Add sections", "", _FILES)

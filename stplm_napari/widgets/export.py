@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 from stplm.errors import ExportError
 from stplm_napari.menu import with_ending
 from stplm_napari.region_export import GEOJSON, QUPATH, SELECTIONS
+from stplm_napari.tasks import label_columns
 from stplm_napari.widgets.common import Dock, EmptyState, More, compact, keep_choices
 from stplm_napari.widgets.panels import ErrorPanel, JobPanel
 from stplm_napari.widgets.style import button, text
@@ -20,11 +21,14 @@ from stplm_napari.widgets.style import button, text
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
+REPORT = "report"
+_NOTHING = "nothing"
 _FORMATS = (
     ("AnnData  (.h5ad)", "h5ad", ".h5ad"),
     ("SpatialData  (.zarr)", "zarr", ".zarr"),
     ("Xenium Explorer groups  (.csv)", "explorer", ".csv"),
     ("QuPath, GeoJSON  (.geojson)", "geojson", ".geojson"),
+    ("Report, one page  (.html)", REPORT, ".html"),
     ("Regions for QuPath, in pixels  (.geojson)", QUPATH, ".geojson"),
     ("Regions in µm  (.geojson)", GEOJSON, ".geojson"),
     ("Regions for Xenium Explorer  (.csv)", SELECTIONS, ".csv"),
@@ -34,6 +38,7 @@ _TELLS = {
     "zarr": "The whole section: images, outlines and cells, for SpatialData and napari-spatialdata.",
     "explorer": "One group and colour for every cell. In Xenium Explorer: Cells, then Upload cell groups.",
     "geojson": "The outline of every cell with its class, colour and measurements.",
+    REPORT: "Maps, class counts, marker genes, neighbours, scores where there are labels to score against, steps.",
     QUPATH: "The regions that you drew, with class, colour and note, as annotations on the image.",
     GEOJSON: "The regions that you drew, with class, colour and note, in micrometres.",
     SELECTIONS: "The regions that you drew as selection coordinates, in micrometres. Holes become cuts of no width.",
@@ -60,17 +65,23 @@ class ExportWidget(Dock):
             choices=[("Image pixels (QuPath)", "pixels"), ("Micrometres", "microns")],
             tooltip="Unit of the outlines. QuPath places them in pixels of the full-resolution image.",
         )
+        self.truth = ComboBox(
+            name="truth",
+            label="Score against",
+            choices=[(_NOTHING, "")],
+            tooltip="A column with known classes of cells that the classifier did not learn from",
+        )
         self.overwrite = CheckBox(
             name="overwrite", text="Replace the file if it is there", tooltip="Otherwise an existing file is refused"
         )
-        self.form = Container(widgets=[self.what, self.of, self.path, self.overwrite], labels=True)
+        self.form = Container(widgets=[self.what, self.of, self.truth, self.path, self.overwrite], labels=True)
         advanced = Container(widgets=[self.units], labels=True)
         for form in (self.form, advanced):
             form.margins = (0, 0, 0, 0)
         self.more = More(advanced.native)
         self.tells = text(kind="hint")
         self.run = button("Export", self._run, "primary")
-        self.progress = JobPanel(self.workspace.exporting, self)
+        self.progress = JobPanel(self.workspace.exporter.writing, self)
         self.written = text()
         self.show_folder = button("Open the folder", self._open_folder, "link")
         self.refused = ErrorPanel()
@@ -86,13 +97,13 @@ class ExportWidget(Dock):
         self.body.addWidget(self.empty)
         self.body.addWidget(self.content)
         self.body.addStretch(1)
-        compact(self.what, self.of, self.units)
+        compact(self.what, self.of, self.truth, self.units)
         keep_choices(self.workspace, "export", self.form, advanced)
         session = self.session
         self.listen(session.section_opened, self._suggest)
         for signal in (session.section_opened, session.predicted, session.labels_changed, session.regions_changed):
             self.listen(signal, self.refresh)
-        self.listen(self.workspace.exporting.changed, self.refresh)
+        self.listen(self.workspace.exporter.writing.changed, self.refresh)
         self.what.changed.connect(self._suggest)
         self.form.changed.connect(self.refused.clear)
         self.what.changed.connect(self.refresh)
@@ -110,22 +121,25 @@ class ExportWidget(Dock):
             return
         what = self.what.value
         classes = what in ("explorer", "geojson")
-        self.of.visible = classes
+        self.of.visible, self.truth.visible = classes, what == REPORT
+        columns = ["", *label_columns(session.table)] if what == REPORT else [""]
+        if list(self.truth.choices) != columns:
+            self.truth.choices = [(name or _NOTHING, name) for name in columns]
         self.more.setVisible(what == "geojson")
-        reason = self._missing() if classes else ""
+        reason = self._missing() if classes or what == REPORT else ""
         if what.startswith("regions") and not session.annotations.regions:
             reason = "No regions yet: draw one in the Annotate dock, with the region tool."
         self.tells.setText(reason or _TELLS[what])
-        self.run.setEnabled(not reason and not workspace.exporting.is_busy)
-        self.written.setVisible(workspace.written is not None)
-        self.show_folder.setVisible(workspace.written is not None)
-        if workspace.written is not None:
-            self.written.setText(f"Written at {workspace.written_at} to\n{workspace.written}")
+        self.run.setEnabled(not reason and not workspace.exporter.writing.is_busy)
+        self.written.setVisible(workspace.exporter.written is not None)
+        self.show_folder.setVisible(workspace.exporter.written is not None)
+        if workspace.exporter.written is not None:
+            self.written.setText(f"Written at {workspace.exporter.written_at} to\n{workspace.exporter.written}")
 
     def _missing(self) -> str:
-        if self.of.value == "predicted" and not self.session.is_predicted:
+        if (self.of.value == "predicted" or self.what.value == REPORT) and not self.session.is_predicted:
             return "No classes predicted yet: classify the cells first, in the Classify dock."
-        if self.of.value == "own" and not self.session.annotations.labels:
+        if self.what.value != REPORT and self.of.value == "own" and not self.session.annotations.labels:
             return "No labels of yours yet: label cells first, in the Annotate dock."
         return ""
 
@@ -136,7 +150,7 @@ class ExportWidget(Dock):
             return
         ending = next(ending for _, what, ending in _FORMATS if what == self.what.value)
         chosen = Path(str(self.path.value))
-        folder = chosen.parent if str(self.path.value) not in ("", ".") else self.workspace.export_folder()
+        folder = chosen.parent if str(self.path.value) not in ("", ".") else self.workspace.exporter.folder()
         self.path.value = folder / f"{path.stem}_stplm{ending}"
 
     def _run(self) -> None:
@@ -147,13 +161,16 @@ class ExportWidget(Dock):
             )
             return
         self.refused.clear()
+        if what == REPORT:
+            self.workspace.exporter.report(path, truth=self.truth.value or None, overwrite=self.overwrite.value)
+            return
         options = {"own_labels": self.of.value == "own"} if what in ("explorer", "geojson") else {}
         units = {"units": self.units.value} if what == "geojson" else {}
-        self.workspace.export(path, what, overwrite=self.overwrite.value, **options, **units)
+        self.workspace.exporter.export(path, what, overwrite=self.overwrite.value, **options, **units)
 
     def _open_folder(self) -> None:
-        if self.workspace.written is not None:
-            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self.workspace.written.parent)))
+        if self.workspace.exporter.written is not None:
+            QDesktopServices.openUrl(QUrl.fromLocalFile(str(self.workspace.exporter.written.parent)))
 
 
 class _Steps(QWidget):

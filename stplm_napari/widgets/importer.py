@@ -92,7 +92,7 @@ class ImportWidget(Dock):
 
     def choose_file(self) -> None:
         """Ask for a file and look at it."""
-        start = str(self.workspace.export_folder())
+        start = str(self.workspace.exporter.folder())
         path, _ = QFileDialog.getOpenFileName(self, "Import regions or labels", start, FILES)
         if path:
             self.importer.read(path)

@@ -159,8 +159,8 @@ def test_drawn_regions_go_out_and_come_back(workspace: Workspace, qtbot: Any, tm
     path = tmp_path / f"out{'.csv' if what == 'regions_csv' else '.geojson'}"
     dock.path.value = path
     dock.run.click()
-    qtbot.waitUntil(lambda: not workspace.exporting.is_busy, timeout=30_000)
-    assert workspace.exporting.job.error is None, workspace.exporting.job.details
+    qtbot.waitUntil(lambda: not workspace.exporter.writing.is_busy, timeout=30_000)
+    assert workspace.exporter.writing.job.error is None, workspace.exporter.writing.job.details
     found = read_exchange(path)
     assert found.units == ("pixels" if what == "regions_qupath" else "microns")
     assert (found.outlines[0].group, found.outlines[0].colour) == ("Tumour", "#D55E00")

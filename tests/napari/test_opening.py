@@ -114,8 +114,8 @@ def test_what_the_last_section_left_to_say_is_gone(
 
     open_and_wait(tmp_path / "outs")
     export = open_dock(viewer, "Export")
-    workspace.export(tmp_path / "missing" / "folder" / "x.csv", "explorer")
-    qtbot.waitUntil(lambda: not workspace.exporting.is_busy, timeout=20_000)
+    workspace.exporter.export(tmp_path / "missing" / "folder" / "x.csv", "explorer")
+    qtbot.waitUntil(lambda: not workspace.exporter.writing.is_busy, timeout=20_000)
     assert export.progress.error.isVisible()
     open_and_wait(tmp_path / "b" / "outs")
     assert not export.progress.error.isVisible()

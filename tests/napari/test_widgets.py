@@ -394,7 +394,7 @@ def test_an_export_says_where_it_is_and_an_existing_file_is_not_replaced(
     widget.what.value, widget.of.value = "explorer", "own"
     assert Path(widget.path.value) == tmp_path / "outs_stplm.csv"
     qtbot.mouseClick(widget.run, _left())
-    qtbot.waitUntil(lambda: not embedded.exporting.is_busy, timeout=10_000)
+    qtbot.waitUntil(lambda: not embedded.exporter.writing.is_busy, timeout=10_000)
     assert str(tmp_path / "outs_stplm.csv") in widget.written.text()
     groups = read_explorer_groups(tmp_path / "outs_stplm.csv")
     assert groups["group"].value_counts().to_dict() == {"Unassigned": 141, "Tumour": 2, "Stromal": 1}

@@ -70,7 +70,7 @@ def test_from_an_empty_window_to_tumour_calls_in_a_file(
     export = open_dock(viewer, "Export")
     export.path.value = tmp_path / "result.h5ad"
     export.run.click()
-    job = wait_for(workspace.exporting)
+    job = wait_for(workspace.exporter.writing)
     assert job.error is None, job.details
     import anndata
 
