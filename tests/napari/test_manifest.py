@@ -22,6 +22,7 @@ DOCKS = [
     "Fine-tune",
     "Apply",
     "Import",
+    "Explore",
     "Export",
 ]
 
