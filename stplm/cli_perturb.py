@@ -11,10 +11,10 @@ from stplm.errors import SectionError, StplmError
 from stplm.tasks.perturb_edits import MODES
 
 if TYPE_CHECKING:
-    import pandas as pd
     from anndata import AnnData
 
     from stplm.tasks.classifier import Classifier
+    from stplm.tasks.perturb_result import Perturbation
 
 _PROFILES, _NONE = "profiles", "none"
 _SHOWN = 15
@@ -78,15 +78,15 @@ def run(arguments: argparse.Namespace) -> None:
         seed=arguments.seed,
         progress=progress_bar("variants"),
     )
-    for line in summary(found.genes, found.info["effect"]):
+    for line in summary(found):
         say(line)
     say(f"Wrote {arguments.out}")
 
 
-def summary(genes: pd.DataFrame, effect: str) -> list[str]:
+def summary(found: Perturbation) -> list[str]:
     """The sets that do the most, as lines; then how many are within noise."""
-    ranked = genes[genes["detections"] > 0]
-    ranked = ranked.reindex(ranked[effect].abs().sort_values(ascending=False).index)
+    genes, effect = found.genes, found.info["effect"]
+    ranked = genes.iloc[found.ranked()]
     shown = ["genes", "detections", effect, *(c for c in ("tumour", "effect_size", "fdr") if c in ranked)]
     clear = ranked[~ranked["within_noise"]]
     lines = clear[shown].head(_SHOWN).to_string(index=False, float_format=lambda v: f"{v:.4g}").splitlines()

@@ -10,6 +10,7 @@ DOCKS = (
     "Classify",
     "View",
     "Inspect",
+    "Perturb",
     "Fine-tune",
     "Apply",
     "Import",

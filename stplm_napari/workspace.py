@@ -30,6 +30,7 @@ from stplm_napari.importing import Importer
 from stplm_napari.jobs import FAILED, Job, Jobs, Slot
 from stplm_napari.learning import Learning
 from stplm_napari.menu import FileMenu
+from stplm_napari.perturbing import Perturbing
 from stplm_napari.preview import Preview
 from stplm_napari.process import WorkerProcess
 from stplm_napari.recent import remember
@@ -80,6 +81,7 @@ class Workspace(QObject):
         self.viewing = Viewing(self)
         self.exploring = Exploring(self)
         self.exporter = Exporter(self)
+        self.perturbing = Perturbing(self)
         self.choices: dict[str, dict[str, Any]] = {}
         """What is chosen in the docks' forms, so that a dock opened again shows it."""
         self._live = True
@@ -113,6 +115,7 @@ class Workspace(QObject):
             self._menu.close()
             self._menu = None
         self.viewing.close()
+        self.perturbing.close()
         Session.forget(self.viewer)
         if self.canvas is not None:
             self.canvas.let_go()

@@ -16,6 +16,7 @@ from stplm.io.staged import staged_file
 from stplm.tasks.perturb_spatial import Response
 from stplm.tasks.perturb_store import ABOUT, FolderStore, MemoryStore, Store
 
+FEW_CELLS = 10
 _GENES, _RINGS, _RESPONSE = "genes.parquet", "rings.parquet", "response.parquet"
 
 
@@ -105,6 +106,17 @@ class Perturbation:
                 mend="Run it again with the same folder: it goes on where it stopped.",
             ) from error
         return cls(genes, FolderStore(folder), n_cells, rings, _responses(frame), info)
+
+    def ranked(self) -> NDArray[np.int64]:
+        """Rows of ``genes`` by what they do, the largest effect first: those that 10 cells or more express before those
+        of fewer, whose mean is mostly chance; then those within noise. What no cell expresses is left out."""
+        there = np.flatnonzero(self.genes["detections"].to_numpy() > 0)
+        mine = self.genes.iloc[there]
+        size = mine[self.info["effect"]].abs().fillna(0).to_numpy()
+        few = (mine["detections"] < FEW_CELLS).to_numpy() & (
+            mine["detections"] < self.genes["detections"].max()
+        ).to_numpy()
+        return np.asarray(there[np.lexsort((-size, few, mine["within_noise"].to_numpy()))])
 
     def _row(self, name: str) -> int:
         found = np.flatnonzero(self.genes["genes"].to_numpy() == name)

@@ -60,7 +60,8 @@ class Response:
                 rows.append(
                     {"genes": name, "from_um": low, "to_um": high, "cells": int(inside.sum()), "shift": shift, **means}
                 )
-        return pd.DataFrame(rows)
+        # With its columns also where every cell was perturbed, and none is left around.
+        return pd.DataFrame(rows, columns=["genes", "from_um", "to_um", "cells", "shift", *self.opinions])
 
 
 class Around:

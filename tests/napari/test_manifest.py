@@ -19,6 +19,7 @@ DOCKS = [
     "Classify",
     "View",
     "Inspect",
+    "Perturb",
     "Fine-tune",
     "Apply",
     "Import",

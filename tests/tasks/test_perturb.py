@@ -171,6 +171,13 @@ def test_the_table_stays_as_it_is(few: AnnData) -> None:
     assert not few.obsm.keys() - before.obsm.keys()
 
 
+def test_where_all_cells_are_perturbed_nobody_is_around(few: AnnData) -> None:
+    found = stplm.perturb(few, genes=["ERBB2"], mode="overexpress", nulls=0)
+    assert found.rings is not None
+    assert len(found.rings) == 0
+    assert np.isnan(found.response_per_cell("ERBB2")).all()
+
+
 def test_progress_reaches_its_total(few: AnnData) -> None:
     seen: list[tuple[int, int]] = []
     stplm.perturb(few, genes=["EPCAM"], nulls=3, progress=lambda done, total: seen.append((done, total)))
