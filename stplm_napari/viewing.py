@@ -1,4 +1,4 @@
-"""What a viewer shows of its section: colours, disagreements, transcripts, the cell that is looked at."""
+"""What a viewer shows of its section: colours, disagreements, transcripts, the cell that is looked at and why."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from psygnal import Signal
 
 from stplm.errors import SectionError
 from stplm_napari.disagreements import Disagreements
+from stplm_napari.explaining import Explaining
 from stplm_napari.jobs import FAILED, Slot
 from stplm_napari.transcript_points import TranscriptPoints
 from stplm_napari.watch import Watch
@@ -32,6 +33,7 @@ class Viewing:
         self.wish = ""
         """The key whose values are being made; "" when the tissue shows what was asked for."""
         self.watch = Watch(workspace)
+        self.explaining = Explaining(workspace, self.watch)
         self.transcripts = TranscriptPoints(workspace)
         self.disagreements = Disagreements(workspace.session, self.watch.go_to)
         self._bind("bind")

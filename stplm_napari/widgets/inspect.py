@@ -16,6 +16,7 @@ from stplm_napari.inspecting import Bar, CellFacts, Gene
 from stplm_napari.widgets.common import Dock, EmptyState, Facts
 from stplm_napari.widgets.panels import ErrorPanel
 from stplm_napari.widgets.style import button, text
+from stplm_napari.widgets.why import WhyPart
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -54,11 +55,13 @@ class InspectWidget(Dock):
         self.radius.setToolTip("How far from the cell's centre another cell's centre counts as a neighbour")
         self.radius.setKeyboardTracking(False)
         self.radius.valueChanged.connect(self._set_radius)
+        self.why = WhyPart(self)
         self.cell = _column(
             _row(self.cell_id, None, self.copy, self.follow),
             self.facts,
             text("Class probabilities", "name"),
             self.bars,
+            self.why,
             text("Genes with most counts", "name"),
             self.top,
             text("Genes above the section's mean", "name"),
@@ -96,6 +99,7 @@ class InspectWidget(Dock):
         self.facts.show_facts(cell_facts(facts))
         self._of_classes.setVisible(bool(facts.classes))
         self.bars.show_bars(facts.classes[:_MOST_BARS])
+        self.why.refresh()
         self.top.setText(", ".join(f"{gene.symbol}\u00a0{gene.counts}" for gene in facts.top) or "no counts")
         self.enriched.setText(", ".join(map(_times, facts.enriched)) or "none")
         self.neighbours.setText(neighbour_words(facts))

@@ -1,0 +1,116 @@
+"""Which genes spoke for one cell's class: what goes to the worker process, what it does, what comes back. No Qt.
+
+The cell goes with its nearest cells, since some models mix a cell's neighbours into what the head sees; never the
+whole table.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stplm import keys
+from stplm.progress import Progress, no_progress
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
+    from stplm_napari.process import WorkerProcess
+
+NEAR = 128
+"""Cells sent along: more than any model looks at."""
+_CELLS, _HEAD, _FOUND = "cells.h5ad", "head", "why.json"
+
+
+@dataclass(frozen=True)
+class GenePart:
+    """A gene that the cell expresses: its counts, and by how much it raises the log-odds of the class."""
+
+    symbol: str
+    counts: int
+    attribution: float
+
+
+@dataclass(frozen=True)
+class Why:
+    """Log-odds of a cell's class against all others, and the genes, those that speak for it the most first."""
+
+    class_name: str
+    log_odds: float
+    genes: tuple[GenePart, ...]
+
+
+def explain_in_worker(
+    table: AnnData,
+    row: int,
+    classifier: Any,
+    model: str,
+    folder: Path,
+    worker: WorkerProcess,
+    progress: Progress = no_progress,
+) -> Why:
+    """``stplm.attribute`` of the cell in a row of the table, in the worker process. Files go to ``folder``."""
+    import anndata
+
+    with anndata.settings.override(allow_write_nullable_strings=True):
+        near_cells(table, row).write_h5ad(folder / _CELLS)
+    classifier.save(folder / _HEAD)
+    worker.call("stplm_napari.explain_worker:explain_in_folder", folder, {"model": model}, progress)
+    found = json.loads((folder / _FOUND).read_text(encoding="utf-8"))
+    return Why(found["class_name"], found["log_odds"], tuple(GenePart(*gene) for gene in found["genes"]))
+
+
+def explain_in_folder(folder: Path, params: Mapping[str, Any], progress: Progress) -> None:
+    """What the worker does for :func:`explain_in_worker`; the first cell is the one that is asked for."""
+    import anndata
+
+    import stplm
+
+    cells = anndata.read_h5ad(folder / _CELLS)
+    found = stplm.attribute(cells, folder / _HEAD, [0], params["model"], progress=progress)
+    genes = [
+        [str(gene), int(counts), float(part)]
+        for gene, counts, part in zip(found["gene"], found["counts"], found["attribution"], strict=True)
+    ]
+    first = found.iloc[0] if len(found) else None
+    about = {
+        "class_name": "" if first is None else str(first["of"]),
+        "log_odds": 0.0 if first is None else float(first["log_odds"]),
+    }
+    (folder / _FOUND).write_text(json.dumps({**about, "genes": genes}), encoding="utf-8")
+
+
+def near_cells(table: AnnData, row: int) -> AnnData:
+    """A table of the cell in a row, first, and of those nearest to it: counts, genes, positions, where vectors are
+    from."""
+    import anndata
+    import pandas as pd
+
+    rows = _nearest(table, row)
+    about = table.uns.get(keys.UNS, {}).get(keys.UNS_EMBEDDING, {})
+    made = anndata.AnnData(
+        table.X[rows],
+        obs=pd.DataFrame(index=table.obs_names[rows]),
+        var=table.var.copy(),
+        uns={keys.UNS: {keys.UNS_EMBEDDING: dict(about)}},
+    )
+    if keys.SPATIAL in table.obsm:
+        made.obsm[keys.SPATIAL] = np.asarray(table.obsm[keys.SPATIAL][rows], dtype=np.float64)
+    return made
+
+
+def _nearest(table: AnnData, row: int) -> NDArray[np.int64]:
+    if keys.SPATIAL not in table.obsm:
+        return np.array([row])
+    xy = np.asarray(table.obsm[keys.SPATIAL])[:, :2]
+    squared = ((xy - xy[row]) ** 2).sum(1)
+    squared[row] = -1.0
+    squared[~np.isfinite(squared)] = np.inf
+    few = np.argpartition(squared, NEAR)[:NEAR] if len(xy) > NEAR else np.arange(len(xy))
+    return np.asarray(few[np.argsort(squared[few], kind="stable")])
