@@ -60,6 +60,7 @@ NICHE = "stplm_niche"
 LABEL = "stplm_label"
 """obs: categorical, the class that the user gave the cell; written where a section is exported with labels."""
 UMAP = "X_umap"
+"""obsm: (n_cells, 2) float32, the cell's place on the map; the name that scanpy gives it."""
 IMPUTED = "stplm_imputed"
 """obsm: (n_cells, n_genes) float32, expected counts of the genes in uns["stplm"]["imputed"]["genes"]."""
 UNS = "stplm"
@@ -69,12 +70,4 @@ UNS_SOURCE = "source"
 UNS_EMBEDDING = "embedding"
 UNS_PREDICTION = "prediction"
 UNS_IMPUTED = "imputed"
-UNS_NICHES = "niches"
-
-# --- the rule on faint cells ---
-MIN_COUNTS = 10
-"""Cells under this many counts are kept and flagged."""
-STRANGE = 0.95
-"""Unknown score above which a cell counts as unlike every class; one known cell in twenty is, too."""
-UNASSIGNED = "Unassigned"
-"""What exports call a cell without a class."""
+UNS_MAP = "map"

@@ -1,0 +1,281 @@
+"""A map of all cells: UMAP of the embedding, fitted on a sample of a large section, the other cells put in among it.
+
+umap-learn does the sample (McInnes et al. 2018). Its own ``transform`` takes hours for a million cells; here the other
+cells get the same treatment in one pass: nearest neighbours in the sample, umap's membership strengths as weights, the
+weighted mean of the neighbours' places to begin with, and a few epochs of umap's gradient with the sample held still.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stplm import keys
+from stplm.errors import SectionError
+from stplm.kernels import ONE_AT_A_TIME
+from stplm.models import versions
+from stplm.progress import Progress, no_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anndata import AnnData
+    from spatialdata import SpatialData
+
+NEIGHBOURS, MIN_DIST, SAMPLE = 15, 0.1, 50_000
+_COMPONENTS = 24
+"""Principal components that neighbours are looked for in: 0.93 of the variance of the bundled model's vectors, and few
+enough for a k-d tree."""
+_ALMOST = 0.5
+"""A neighbour that is passed over is at most this share nearer than one that is given; 0.999 of them are found."""
+_BLOCK = 50_000
+_RARE = 200
+"""Cells of each cluster that the sample has at least, so that a rare kind is on the map."""
+_SETTLE_EPOCHS = 30
+"""umap-learn's own number for more than 10,000 new cells."""
+
+
+def umap(
+    table: AnnData | SpatialData,
+    *,
+    neighbours: int = NEIGHBOURS,
+    min_dist: float = MIN_DIST,
+    sample: int = SAMPLE,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> AnnData:
+    """Write a map of the embedded cells into ``table``: alike cells lie close together.
+
+    Parameters
+    ----------
+    table
+        A section or its cell table after :func:`stplm.embed`.
+    neighbours
+        Neighbours that a cell is to stay close to, 2 or more: few show detail, many the whole.
+    min_dist
+        How close cells may lie on the map, 0 to 1 in its own unit: small packs like cells tightly.
+    sample
+        Cells that the map is fitted on, drawn from every cluster of the embedding; of the others, each is put among
+        the cells of the sample that it is most like. At least ``neighbours + 1``.
+    seed
+        Of the sample and of the fit: the same seed gives the same map.
+
+    Returns
+    -------
+    The cell table, with ``obsm["X_umap"]`` (n_cells, 2) float32 and ``uns["stplm"]["map"]``. Distances on a map mean
+    little beyond "close" and "far"; nothing else in the engine is computed from it. Nothing is written when the job is
+    cancelled. Source: McInnes, Healy and Melville 2018 (UMAP); begun from principal components as Kobak and Linderman
+    2021 advise.
+
+    Raises
+    ------
+    SectionError
+        When the cells are not embedded, are too few, or a setting is out of its range.
+    Cancelled
+        When ``progress`` raises it.
+    """
+    from stplm.io.groups import as_table
+
+    table = as_table(table)
+    if keys.X_STPLM not in table.obsm:
+        raise SectionError(
+            "The cells are not embedded, so there is nothing to draw a map of.",
+            where=f"obsm[{keys.X_STPLM!r}]",
+            mend="Embed them first (stplm.embed).",
+        )
+    groups = table.obs[keys.CLUSTER].cat.codes.to_numpy() if keys.CLUSTER in table.obs else None
+    vectors = np.asarray(table.obsm[keys.X_STPLM])
+    settings: dict[str, Any] = {"neighbours": neighbours, "min_dist": min_dist, "sample": sample, "seed": seed}
+    table.obsm[keys.UMAP] = map_vectors(vectors, groups, **settings, progress=progress)
+    table.uns.setdefault(keys.UNS, {})[keys.UNS_MAP] = {
+        **settings,
+        "fitted": min(sample, table.n_obs),
+        "versions": versions(),
+    }
+    return table
+
+
+def map_vectors(
+    vectors: NDArray[np.floating],
+    groups: NDArray[np.integer] | None = None,
+    *,
+    neighbours: int = NEIGHBOURS,
+    min_dist: float = MIN_DIST,
+    sample: int = SAMPLE,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> NDArray[np.float32]:
+    """Positions (n_cells, 2) float32 of (n_cells, dim) vectors; settings and errors as for :func:`umap`.
+
+    ``groups`` are whole numbers from -1 (none) that the sample is drawn by, one a cell. Progress counts cells; those of
+    the sample come first.
+    """
+    from threadpoolctl import threadpool_limits
+
+    n = len(vectors)
+    _check(n, neighbours, min_dist, sample)
+    random = np.random.default_rng(seed)
+    chosen = draw_sample(n, groups, sample, random)
+    progress(0, n)
+    # One thread adds up in a fixed order: the same bytes on every run.
+    with threadpool_limits(1, user_api="blas"):
+        project = _projection(vectors[chosen])
+        fitted = project(vectors[chosen])
+    tree = _tree(fitted)
+    found, distances = _nearest(tree, fitted, neighbours)
+    places = _fit(fitted, found, distances, min_dist, seed, lambda share: progress(int(share * len(chosen)), n))
+    result = np.empty((n, 2), np.float32)
+    result[chosen] = places
+    others = np.setdiff1d(np.arange(n), chosen, assume_unique=True)
+    for start in range(0, len(others), _BLOCK):
+        progress(len(chosen) + start, n)
+        rows = others[start : start + _BLOCK]
+        with threadpool_limits(1, user_api="blas"):
+            block = project(vectors[rows])
+        found, distances = _nearest(tree, block, neighbours)
+        result[rows] = _put_among(places, found, distances, min_dist, (seed, start))
+    progress(n, n)
+    return result
+
+
+def draw_sample(
+    n: int, groups: NDArray[np.integer] | None, size: int, random: np.random.Generator
+) -> NDArray[np.int64]:
+    """Rows of a sample, ascending: each group in proportion to its cells, but 200 of a rare one (or all it has)."""
+    if size >= n:
+        return np.arange(n)
+    if groups is None:
+        return np.sort(random.choice(n, size, replace=False))
+    codes = np.asarray(groups).astype(np.int64) + 1
+    counts = np.bincount(codes)
+    least = np.minimum(counts, min(_RARE, size // len(counts)))
+    quota = np.maximum(size * counts // n, least)
+    spare = quota - least
+    quota -= np.ceil(max(quota.sum() - size, 0) * spare / max(spare.sum(), 1)).astype(np.int64)
+    shuffled = random.permutation(n)
+    order = shuffled[np.argsort(codes[shuffled], kind="stable")]
+    place = np.arange(n) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.sort(order[place < np.repeat(quota, counts)])
+
+
+def _check(n: int, neighbours: int, min_dist: float, sample: int) -> None:
+    mend = "Change the setting."
+    if neighbours < 2:
+        raise SectionError("A map needs at least 2 neighbours a cell.", found=str(neighbours), mend=mend)
+    if not 0 <= min_dist <= 1:
+        raise SectionError("The smallest distance on a map is 0 to 1.", found=str(min_dist), mend=mend)
+    if sample <= neighbours:
+        raise SectionError(
+            "The sample is smaller than a neighbourhood.", found=str(sample), expected=f"over {neighbours}", mend=mend
+        )
+    if n <= neighbours:
+        raise SectionError(
+            "These are too few cells for a map.",
+            found=f"{n} cells",
+            expected=f"more than {neighbours}, the neighbours of each",
+            mend="Ask for fewer neighbours.",
+        )
+
+
+def _projection(sample: NDArray[np.floating]) -> Callable[[NDArray[np.floating]], NDArray[np.float32]]:
+    """Standardised columns (as for the clusters), then principal components; both from the sample."""
+    sample = sample.astype(np.float64)
+    mean, spread = sample.mean(0), sample.std(0) + 1e-6
+    scaled = (sample - mean) / spread
+    _, axes = np.linalg.eigh(scaled.T @ scaled)
+    axes = axes[:, ::-1][:, :_COMPONENTS] / spread[:, None]
+
+    def project(rows: NDArray[np.floating]) -> NDArray[np.float32]:
+        return np.ascontiguousarray((rows - mean) @ axes, np.float32)
+
+    return project
+
+
+def _tree(points: NDArray[np.float32]) -> Any:
+    from scipy.spatial import cKDTree
+
+    return cKDTree(points)
+
+
+def _nearest(tree: Any, points: NDArray[np.float32], k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    distances, found = tree.query(points, k=k, eps=_ALMOST, workers=-1)
+    return found.astype(np.int32), distances.astype(np.float32)
+
+
+def _fit(
+    points: NDArray[np.float32],
+    found: NDArray[np.int32],
+    distances: NDArray[np.float32],
+    min_dist: float,
+    seed: int,
+    progress: Callable[[float], Any],
+) -> NDArray[np.float32]:
+    """umap-learn's layout of the sample, (n, 2). ``progress`` gets the share that is done, and may raise."""
+    from umap.umap_ import find_ab_params, fuzzy_simplicial_set, simplicial_set_embedding
+
+    random = np.random.RandomState(seed)  # what umap-learn takes
+    with ONE_AT_A_TIME:
+        graph, _, _ = fuzzy_simplicial_set(
+            points, found.shape[1], random, "euclidean", knn_indices=found, knn_dists=distances
+        )
+    a, b = find_ab_params(1.0, min_dist)
+    begin = points[:, :2] * (10 / np.abs(points[:, :2]).max().clip(1e-6))
+    begin = begin + random.normal(scale=1e-4, size=begin.shape)
+    places, _ = simplicial_set_embedding(
+        points,
+        graph,
+        2,
+        1.0,
+        a,
+        b,
+        1.0,
+        5,
+        None,
+        begin.astype(np.float32),
+        random,
+        "euclidean",
+        {},
+        False,
+        {},
+        False,
+        tqdm_kwds={"disable": False, "file": _Epochs(progress), "bar_format": "{n} {total}", "mininterval": 0.2},
+    )
+    return np.asarray(places, np.float32)
+
+
+class _Epochs(io.StringIO):
+    """umap-learn tells of its epochs through tqdm alone, and tqdm writes into this."""
+
+    def __init__(self, progress: Callable[[float], Any]) -> None:
+        super().__init__()
+        self._progress = progress
+
+    def write(self, words: str) -> int:
+        numbers = words.split()
+        if len(numbers) == 2 and all(number.isdigit() for number in numbers):
+            self._progress(int(numbers[0]) / int(numbers[1]))
+        return len(words)
+
+
+def _put_among(
+    places: NDArray[np.float32],
+    found: NDArray[np.int32],
+    distances: NDArray[np.float32],
+    min_dist: float,
+    seed: tuple[int, int],
+) -> NDArray[np.float32]:
+    """Places of new cells among those of the sample, from their neighbours there."""
+    from umap.umap_ import compute_membership_strengths, find_ab_params, smooth_knn_dist
+
+    from stplm.tasks.settle import settle
+
+    k = found.shape[1]
+    a, b = find_ab_params(1.0, min_dist)
+    start = int(np.random.default_rng(seed).integers(2**62))
+    with ONE_AT_A_TIME:
+        sigmas, rhos = smooth_knn_dist(distances, float(k), local_connectivity=0.0)
+        _, _, weights, _ = compute_membership_strengths(found, distances, sigmas, rhos, bipartite=True)
+        return settle(places, found, weights.reshape(-1, k), a, b, _SETTLE_EPOCHS, start)
