@@ -15,6 +15,7 @@ from stplm.cli_impute import add_impute
 from stplm.cli_perturb import add_perturb
 from stplm.cli_report import add_report
 from stplm.cli_run import add_run
+from stplm.cli_plot import add_plot
 from stplm.cli_training import add_adapt, add_pretrain, run_adapt, run_pretrain
 from stplm.cli_tune import add_tune
 from stplm.errors import ExportError, StplmError
@@ -96,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     add_impute(tasks)
     add_report(tasks)
     add_perturb(tasks)
+    add_plot(tasks)
 
     sub = task("simulate", _simulate, "Write a synthetic Xenium bundle with known truth", section=False)
     sub.add_argument("out")

@@ -10,11 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stplm import keys
-from stplm.errors import ExportError
 from stplm.io.groups import as_table
-from stplm.io.staged import staged_file
 from stplm.report.canvas import Field, edges, field_of, paint_cells, stain
 from stplm.report.colouring import TUMOUR_CALL, Colouring, colour_cells
+from stplm.report.figures import (
+    FONT,
+    MARGIN_IN,
+    RC,
+    WIDTH_IN,
+    check_picture,
+    draw_legend,
+    legend_height,
+    legend_width,
+    row_height,
+    save_figure,
+    shorten,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -24,28 +35,11 @@ if TYPE_CHECKING:
 
 __all__ = ["TUMOUR_CALL", "plot_tissue", "section_name"]
 
-ENDINGS = (".png", ".svg", ".pdf")
-_WIDTH_IN = 7.2
 _TALLEST = 1.0
 """Height of the tissue at most, in widths of the figure."""
-_MARGIN_IN = 0.12
-_ROW_IN = 0.185
-_TIGHT_ROW_IN = 0.135
-"""Rows of a long legend come closer, down to this, before the figure grows."""
-_FONT = 8.0
-_CHAR_IN = 0.056
-"""Width of a character of the legend, on the broad side, so that nothing is cut off."""
-_LONGEST_NAME = 30
 _OUTLINE_FROM_PX = 7.0
 """Narrower cells would be all outline."""
 _NUCLEUS_LIGHT = 0.5
-_RC: Any = {
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "svg.fonttype": "none",
-    "svg.hashsalt": "stplm",
-    "pdf.fonttype": 42,
-}
 
 
 def plot_tissue(
@@ -61,7 +55,7 @@ def plot_tissue(
     opacity: float = 1.0,
     scale_bar_um: float | None = None,
     region: tuple[float, float, float, float] | None = None,
-    width_in: float = _WIDTH_IN,
+    width_in: float = WIDTH_IN,
     dpi: int = 300,
 ) -> Figure:
     """Draw the tissue with a legend and a scale bar, for a paper or a report.
@@ -111,49 +105,48 @@ def plot_tissue(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    if path is not None and Path(path).suffix.lower() not in ENDINGS:
-        raise ExportError("Unknown kind of picture.", where=path, expected="a name ending in " + ", ".join(ENDINGS))
+    check_picture(path)
     table = as_table(section_or_table)
     section = None if section_or_table is table else section_or_table
     colouring = colour_cells(table, colour, colours)
     title = section_name(table) if title is None else title
-    side = _legend_width(colouring) + _MARGIN_IN if legend else 0.0
-    room = width_in - side - 2 * _MARGIN_IN
+    side = legend_width(colouring) + MARGIN_IN if legend else 0.0
+    room = width_in - side - 2 * MARGIN_IN
     probe = field_of(section, table, 1000, region)
     scale = min(room / probe.width, _TALLEST * width_in / probe.height)
     width, height = probe.width * scale, probe.height * scale
     field = field_of(section, table, max(64, round(max(width, height) * dpi)), region)
     picture = _compose(section, table, field, colouring, image=image, outlines=outlines, opacity=opacity)
 
-    with rc_context(_RC):
+    with rc_context(RC):
         head, foot = 0.32 if title else 0.04, 0.28
-        row = _row_height(colouring, height)
-        body = max(height, _legend_height(colouring, row)) if legend else height
-        total_w, total_h = width + side + 2 * _MARGIN_IN, body + head + foot
+        row = row_height(colouring, height)
+        body = max(height, legend_height(colouring, row)) if legend else height
+        total_w, total_h = width + side + 2 * MARGIN_IN, body + head + foot
         figure = Figure(figsize=(total_w, total_h), dpi=dpi, facecolor="white")
         FigureCanvasAgg(figure)
         axes = figure.add_axes(
-            (_MARGIN_IN / total_w, (total_h - head - height) / total_h, width / total_w, height / total_h)
+            (MARGIN_IN / total_w, (total_h - head - height) / total_h, width / total_w, height / total_h)
         )
         axes.imshow(picture, interpolation="none", aspect="auto", extent=(0, field.width, field.height, 0))
         axes.set_axis_off()
         axes.set_autoscale_on(False)
         _scale_bar(axes, field, field.width / width, scale_bar_um)
         figure.text(
-            _MARGIN_IN / total_w,
+            MARGIN_IN / total_w,
             1 - 0.5 * head / total_h,
-            _shorten(title, int(total_w / 0.085)),
+            shorten(title, int(total_w / 0.085)),
             fontsize=10,
             fontweight="bold",
             va="center",
         )
         if legend:
-            side -= _MARGIN_IN
-            left = (width + 2 * _MARGIN_IN) / total_w
+            side -= MARGIN_IN
+            left = (width + 2 * MARGIN_IN) / total_w
             beside = figure.add_axes((left, foot / total_h, side / total_w, body / total_h))
-            _draw_legend(beside, colouring, side, body, row)
+            draw_legend(beside, colouring, side, body, row)
         if path is not None:
-            _save(figure, Path(path), dpi)
+            save_figure(figure, Path(path), dpi)
     return figure
 
 
@@ -164,13 +157,6 @@ def section_name(table: AnnData) -> str:
     if noted:
         return " · ".join(noted)
     return Path(str(source["path"])).name if source.get("path") else "Section"
-
-
-def _save(figure: Figure, path: Path, dpi: int) -> None:
-    # Without dates, the same section gives the same bytes.
-    undated: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
-    with staged_file(path) as part:
-        figure.savefig(part, dpi=dpi, metadata=undated.get(path.suffix.lower()))
 
 
 def _compose(
@@ -216,77 +202,4 @@ def _scale_bar(axes: Axes, field: Field, inch: float, length: float | None) -> N
     y = field.height + 0.12 * inch
     axes.plot((0, length), (y, y), color="black", linewidth=2.2, solid_capstyle="butt", clip_on=False)
     text = f"{length / 1000:g} mm" if length >= 1000 else f"{length:g} µm"
-    axes.text(length + 0.07 * inch, y, text, fontsize=_FONT, ha="left", va="center_baseline")
-
-
-def _shorten(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
-
-
-def _legend_width(colouring: Colouring) -> float:
-    names = [_shorten(name, _LONGEST_NAME) for name, _, _ in colouring.entries]
-    widest = max((len(name) for name in names), default=0) * _CHAR_IN
-    # swatch, name, count and share
-    table = 0.22 + widest + 1.05 if names else 0.0
-    texts = [len(line) * _CHAR_IN for line in colouring.notes] + [len(colouring.title) * _CHAR_IN * 1.15]
-    return float(min(3.2, max(1.5, table, *texts) + 0.05))
-
-
-def _legend_height(colouring: Colouring, row: float) -> float:
-    rows = len(colouring.entries) + len(colouring.notes) + (0.5 if colouring.notes else 0)
-    return 0.3 + rows * row + (1.9 if colouring.limits else 0.0)
-
-
-def _row_height(colouring: Colouring, room: float) -> float:
-    """The usual height of a legend row, or less where that makes the legend as tall as the tissue."""
-    excess = _legend_height(colouring, _ROW_IN) - room
-    rows = max(1, len(colouring.entries) + len(colouring.notes))
-    return float(np.clip(_ROW_IN - excess / rows, _TIGHT_ROW_IN, _ROW_IN))
-
-
-def _draw_legend(axes: Axes, colouring: Colouring, width: float, height: float, row: float) -> None:
-    """Coordinates are inches, from the upper left."""
-    from matplotlib.patches import Rectangle
-
-    font = _FONT * (0.5 + 0.5 * row / _ROW_IN)
-    axes.set_xlim(0, width)
-    axes.set_ylim(height, 0)
-    axes.set_axis_off()
-    axes.text(0, 0.02, colouring.title, fontsize=_FONT + 1, fontweight="bold", va="top")
-    y = 0.3
-    if colouring.limits is not None:
-        y = _draw_colour_bar(axes, colouring, y, width, height)
-    total = len(colouring.rgb)
-    for name, colour, count in colouring.entries:
-        middle = y + row / 2
-        box = (0, middle - 0.3 * row)
-        axes.add_patch(Rectangle(box, 0.13, 0.6 * row, facecolor=colour, edgecolor="#333333", linewidth=0.4))
-        axes.text(0.2, middle, _shorten(name, _LONGEST_NAME), fontsize=font, va="center_baseline")
-        axes.text(width - 0.46, middle, f"{count:,}", fontsize=font, va="center_baseline", ha="right")
-        share = f"{count / max(1, total):.1%}"
-        axes.text(width, middle, share, fontsize=font - 0.5, va="center_baseline", ha="right", color="#666666")
-        y += row
-    y += 0.5 * row
-    for line in colouring.notes:
-        axes.text(0, y, line, fontsize=font, va="top", color="#444444")
-        y += row
-
-
-def _draw_colour_bar(axes: Axes, colouring: Colouring, y: float, width: float, height: float) -> float:
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
-    assert colouring.limits is not None
-    box, tall = axes.get_position(), 1.65
-    inner = axes.figure.add_axes(
-        (
-            box.x0 + 0.02 / width * box.width,
-            box.y1 - (y + tall) / height * box.height,
-            0.16 / width * box.width,
-            tall / height * box.height,
-        )
-    )
-    bar = axes.figure.colorbar(ScalarMappable(Normalize(*colouring.limits), colouring.colour_map), cax=inner)
-    bar.outline.set_linewidth(0.4)
-    inner.tick_params(labelsize=_FONT - 1, width=0.5, length=2)
-    return y + tall + 0.25
+    axes.text(length + 0.07 * inch, y, text, fontsize=FONT, ha="left", va="center_baseline")
