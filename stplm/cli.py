@@ -13,9 +13,9 @@ from stplm.cli_common import positive, progress_bar, read_labels, read_table, sa
 from stplm.cli_finetune import add_finetune
 from stplm.cli_impute import add_impute
 from stplm.cli_perturb import add_perturb
+from stplm.cli_plot import add_plot
 from stplm.cli_report import add_report
 from stplm.cli_run import add_run
-from stplm.cli_plot import add_plot
 from stplm.cli_training import add_adapt, add_pretrain, run_adapt, run_pretrain
 from stplm.cli_tune import add_tune
 from stplm.errors import ExportError, StplmError

@@ -11,7 +11,7 @@ import numpy as np
 from stplm_napari.layers import SELECTED_COLOUR, camera_of
 from stplm_napari.picking import DRAG_PX
 from stplm_napari.session import Session
-from stplm_napari.sketch import Sketch
+from stplm_napari.sketch import Sketch, scene_of
 from stplm_napari.tools import BRUSH, CLEAR, LABEL, POLYGON, SELECT, SELECT_MORE, Shape
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Drawing:
     ) -> None:
         self._viewer, self._session = viewer, session
         self._on_shape, self._is_free = on_shape, is_free
-        self._sketch = Sketch(viewer)
+        self._sketch = Sketch(scene_of(viewer))
         self._points: list[NDArray[np.float64]] = []
         self._does = ""
         self._moving = False

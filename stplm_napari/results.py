@@ -37,7 +37,12 @@ class Result:
     @classmethod
     def embedding_of(cls, table: AnnData) -> Result:
         """What ``stplm.embed`` wrote."""
-        return cls.of(table, [keys.CLUSTER], [keys.X_STPLM, keys.UMAP], [keys.UNS_EMBEDDING])
+        return cls.of(table, [keys.CLUSTER], [keys.X_STPLM], [keys.UNS_EMBEDDING])
+
+    @classmethod
+    def map_of(cls, table: AnnData) -> Result:
+        """What ``stplm.umap`` wrote."""
+        return cls.of(table, [], [keys.UMAP], [keys.UNS_MAP])
 
     @classmethod
     def prediction_of(cls, table: AnnData) -> Result:

@@ -201,6 +201,12 @@ def _embed(params: Mapping[str, Any], beside: Beside) -> list[str]:
     return [f"stplm.embed(table, {given})"]
 
 
+@writes("umap", "A map of the cells")
+def _umap(params: Mapping[str, Any], beside: Beside) -> list[str]:
+    given = "".join(f", {key}={value!r}" for key, value in params.items())
+    return [f"stplm.umap(table{given})"]
+
+
 @writes("classify", "A class for every cell")
 def _classify(params: Mapping[str, Any], beside: Beside) -> list[str]:
     rows = {key: pretty(value, 4) for key, value in params.items() if key != "labels"}

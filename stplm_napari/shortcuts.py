@@ -53,6 +53,15 @@ HELP: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         ),
     ),
     (
+        "On the map",
+        (
+            ("Drag", "Select the cells around which it goes; with Shift, add them"),
+            ("Double click", "Show the cell on the tissue"),
+            ("1 to 9, then Enter", "Label the selected cells"),
+            ("Home", "The whole map"),
+        ),
+    ),
+    (
         "View",
         (
             ("Space held, or middle button", "Move the view while a tool draws"),

@@ -1,4 +1,4 @@
-"""The shape under the mouse while it is drawn: a line on napari's scene, in no layer."""
+"""The shape under the mouse while it is drawn: a line on the scene, in no layer."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _ON_TOP = 10_000
 
 
 class Sketch:
-    """Lines in µm over everything else, in a colour with a dark rim; nothing where the viewer has no window."""
+    """Lines over everything else in a vispy scene, in a colour with a dark rim; nothing where there is no scene."""
 
-    def __init__(self, viewer: Any) -> None:
-        self._scene = scene_of(viewer)
+    def __init__(self, scene: Any) -> None:
+        self._scene = scene
         self._lines: tuple[Any, ...] = ()
 
     def show(self, lines: Sequence[NDArray[np.floating]], colour: str) -> None:
-        """Draw (n, 2) x, y in µm each, instead of what was there."""
+        """Draw (n, 2) x, y each, instead of what was there."""
         lines = [line for line in lines if len(line) > 1]
         if not lines or self._scene is None:
             self.clear()

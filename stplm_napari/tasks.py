@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from stplm import keys
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from stplm.tasks.features import Features
 
 FROM_LABELS, FROM_COLUMN, FROM_PROFILES = "labels", "column", "profiles"
-_TABLE = "table.h5ad"
+_TABLE, _VECTORS, _GROUPS = "table.h5ad", "vectors.npy", "groups.npy"
 
 
 def embed(table: AnnData, params: Mapping[str, Any], progress: Progress = no_progress) -> None:
@@ -59,6 +60,36 @@ def embed_in_folder(folder: Path, params: Mapping[str, Any], progress: Progress)
     table = anndata.read_h5ad(folder / _TABLE)
     embed(table, params, progress)
     Result.embedding_of(table).save(folder)
+
+
+def umap_in_worker(
+    vectors: NDArray[np.floating],
+    groups: NDArray[np.integer] | None,
+    params: Mapping[str, Any],
+    folder: Path,
+    worker: WorkerProcess,
+    progress: Progress = no_progress,
+) -> Result:
+    """The map of these vectors, made in a worker process. ``params`` as ``stplm.umap`` takes them."""
+    np.save(folder / _VECTORS, vectors)
+    if groups is not None:
+        np.save(folder / _GROUPS, groups)
+    worker.call("stplm_napari.tasks:umap_in_folder", folder, params, progress)
+    return Result.load(folder)
+
+
+def umap_in_folder(folder: Path, params: Mapping[str, Any], progress: Progress) -> None:
+    """What the worker does for :func:`umap_in_worker`. Without counts: a map needs none."""
+    import anndata
+
+    import stplm
+
+    vectors = np.load(folder / _VECTORS, mmap_mode="r")
+    table = anndata.AnnData(shape=(len(vectors), 0), obsm={keys.X_STPLM: vectors})
+    if (folder / _GROUPS).exists():
+        table.obs[keys.CLUSTER] = pd.Categorical(np.load(folder / _GROUPS))
+    stplm.umap(table, **params, progress=progress)
+    Result.map_of(table).save(folder)
 
 
 def import_torch(folder: Path, params: Mapping[str, Any], progress: Progress) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 DOCKS = (
     "Section",
     "Embed",
+    "Map",
     "Annotate",
     "Learn",
     "Classify",

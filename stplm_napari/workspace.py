@@ -29,6 +29,7 @@ from stplm_napari.finetuning import Finetuning
 from stplm_napari.importing import Importer
 from stplm_napari.jobs import FAILED, Job, Jobs, Slot
 from stplm_napari.learning import Learning
+from stplm_napari.mapping import MapMaker
 from stplm_napari.menu import FileMenu
 from stplm_napari.perturbing import Perturbing
 from stplm_napari.preview import Preview
@@ -65,7 +66,7 @@ class Workspace(QObject):
         self.viewer = viewer
         self.session = Session.of(viewer)
         self.jobs = Jobs(self, activity=hasattr(viewer, "window"))
-        self.worker = WorkerProcess()
+        self.worker, self.mapping = WorkerProcess(), MapMaker(self.session, self.jobs)
         self.finetuning, self.applying = Finetuning(self), Applying(self)
         self.canvas: Canvas | None = None
         self.preview = Preview(viewer)

@@ -1,0 +1,144 @@
+"""The map of one viewer's cells: drawn after each embedding while a dock wants it, dropped with what it was made of."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from psygnal import Signal
+
+from stplm import keys
+from stplm_napari import tasks
+from stplm_napari.jobs import Job, Slot
+from stplm_napari.picking import CellPicker
+from stplm_napari.process import WorkerProcess
+from stplm_napari.results import Result
+from stplm_napari.steps import Step
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from stplm.progress import Progress
+    from stplm_napari.jobs import Jobs
+    from stplm_napari.session import Session
+
+_TITLE = "Drawing the map"
+
+
+@dataclass(frozen=True)
+class CellMap:
+    """Places of all cells on a map, and what finds them.
+
+    ``xy`` is (n_cells, 2) float32, not finite for cells that are not on it. ``order`` holds all rows in a random, fixed
+    order: drawn so, no class lies on top because of where it stands in the table, and a beginning of it is a sample.
+    """
+
+    xy: NDArray[np.float32]
+    picker: CellPicker
+    order: NDArray[np.int64]
+    words: str = ""
+    """Where it comes from, a sentence."""
+
+    @classmethod
+    def of(cls, places: Any, words: str = "") -> CellMap:
+        """The map of (n_cells, 2 or more) places. Takes a second or two for a million: run it in a thread."""
+        xy = np.ascontiguousarray(np.asarray(places)[:, :2], np.float32)
+        picker = CellPicker(None, np.arange(1, len(xy) + 1), xy.astype(np.float64))
+        _ = picker.grid
+        picker.cell_at((0.0, 0.0), reach_um=1.0)
+        return cls(xy, picker, np.random.default_rng(0).permutation(len(xy)), words)
+
+
+class MapMaker:
+    """Makes the map in a process of its own, so that neither clicks nor another embedding wait for it."""
+
+    changed = Signal()
+    """There is another map, or none."""
+
+    def __init__(self, session: Session, jobs: Jobs) -> None:
+        self._session, self._jobs = session, jobs
+        self.making = Slot()
+        self.current: CellMap | None = None
+        self.by_itself = False
+        """Whether the cells' map is drawn after each embedding; the Map dock switches it on."""
+        self.moves_view = False
+        """What a drag on the map does: move it, or (False) draw a lasso."""
+        self.view: tuple[float, float, float, float] | None = None
+        """The part of the map that is looked at: left, bottom, width, height; None for all of it."""
+        session.section_opened.connect(self._on_opened)
+        session.embedded.connect(self._on_embedded)
+        if session.is_open:
+            self._on_opened()
+
+    def draw(self, **settings: Any) -> Job:
+        """Draw the map of the embedded cells; settings as ``stplm.umap`` takes them."""
+        session, table = self._session, self._session.table
+        step, made_from, started = Step("umap", settings), session.revision, time.monotonic()
+        vectors = table.obsm[keys.X_STPLM]
+        groups = table.obs[keys.CLUSTER].cat.codes.to_numpy() if keys.CLUSTER in table.obs else None
+        self.making.clear()
+
+        def run(progress: Progress) -> tuple[Result, CellMap]:
+            worker = WorkerProcess()
+            try:
+                with tempfile.TemporaryDirectory(prefix="stplm-") as folder:
+                    result = tasks.umap_in_worker(vectors, groups, settings, Path(folder), worker, progress)
+            finally:
+                worker.stop()
+            return result, CellMap.of(result.obsm[keys.UMAP])
+
+        def put(made: tuple[Result, CellMap]) -> bool:
+            result, cells = made
+            now = session.revision
+            if (made_from.section, made_from.embedding) != (now.section, now.embedding):
+                return False
+            result.put_into(session.table)
+            session.steps = [old for old in session.steps if old.name != step.name]
+            session.record(step)
+            seconds, n, fitted = time.monotonic() - started, len(cells.xy), result.uns[keys.UNS_MAP]["fitted"]
+            rest = f"; fitted on {fitted:,} of them, the others put among these" if fitted < n else ""
+            words = f"{n:,} cells, drawn at {datetime.now():%H:%M} in {seconds:.0f} s{rest}."
+            self._take(CellMap(cells.xy, cells.picker, cells.order, words))
+            return True
+
+        return self.making.take(self._jobs.start(_TITLE, run, put, unit="cells"))
+
+    # --- inside ---
+
+    def _take(self, cells: CellMap | None) -> None:
+        self.current, self.view = cells, None
+        self.changed.emit()
+
+    def _on_opened(self) -> None:
+        """A section may bring a map, ours or another tool's."""
+        self.making.clear()
+        self._take(None)
+        session = self._session
+        places = session.table.obsm.get(keys.UMAP)
+        if places is None or np.ndim(places) != 2 or np.shape(places)[1] < 2:
+            return
+        made_from = session.revision
+
+        def put(cells: CellMap) -> bool:
+            if session.revision.section != made_from.section or self.current is not None:
+                return False
+            self._take(cells)
+            return True
+
+        words = "The section came with this map."
+        self._jobs.start("Reading the map", lambda _: CellMap.of(places, words), put, quiet=True)
+
+    def _on_embedded(self) -> None:
+        """A map of ours goes with the embedding that it shows; one that came with the section shows something else."""
+        self.making.clear()
+        table = self._session.table
+        if table.uns.get(keys.UNS, {}).pop(keys.UNS_MAP, None) is not None:
+            table.obsm.pop(keys.UMAP, None)
+            self._take(None)
+        if self.by_itself:
+            self.draw()
