@@ -118,6 +118,25 @@ class MapMaker:
         """A section may bring a map, ours or another tool's."""
         self.making.clear()
         self._take(None)
+        self._read("The section came with this map.")
+
+    def _on_embedded(self) -> None:
+        """A map of ours goes with the vectors that it shows, and comes back with them when a session is restored."""
+        from stplm.tasks.umap import is_of_these_vectors
+
+        self.making.clear()
+        table = self._session.table
+        fits = is_of_these_vectors(table)
+        if not fits and table.uns.get(keys.UNS, {}).pop(keys.UNS_MAP, None) is not None:
+            table.obsm.pop(keys.UMAP, None)
+            self._take(None)
+        if fits and self.current is None:
+            self._read("The map of these vectors.")
+        elif not fits and self.by_itself:
+            self.draw()
+
+    def _read(self, words: str) -> None:
+        """Take the map that is in the table, where there is one."""
         session = self._session
         places = session.table.obsm.get(keys.UMAP)
         if places is None or np.ndim(places) != 2 or np.shape(places)[1] < 2:
@@ -130,15 +149,4 @@ class MapMaker:
             self._take(cells)
             return True
 
-        words = "The section came with this map."
         self._jobs.start("Reading the map", lambda _: CellMap.of(places, words), put, quiet=True)
-
-    def _on_embedded(self) -> None:
-        """A map of ours goes with the embedding that it shows; one that came with the section shows something else."""
-        self.making.clear()
-        table = self._session.table
-        if table.uns.get(keys.UNS, {}).pop(keys.UNS_MAP, None) is not None:
-            table.obsm.pop(keys.UMAP, None)
-            self._take(None)
-        if self.by_itself:
-            self.draw()

@@ -109,7 +109,8 @@ def plot_map(
         axes = figure.add_axes(
             ((MARGIN_IN + _LABEL_IN) / total_w, (total_h - _HEAD_IN - room) / total_h, room / total_w, room / total_h)
         )
-        axes.scatter(*xy[order].T, s=dot**2, c=colouring.rgb[order], linewidths=0, rasterized=True)
+        x, y = xy[order].T
+        axes.scatter(x, y, s=dot**2, c=colouring.rgb[order], linewidths=0, rasterized=True)
         axes.set_aspect("equal", adjustable="datalim")
         axes.set(xticks=[], yticks=[])
         axes.set_xlabel("UMAP 1", fontsize=FONT, loc="left")

@@ -265,14 +265,14 @@ def test_the_map_follows_the_embedding_and_is_recorded(
     workspace.show(grid_section, grid_section.tables[keys.TABLE])
     assert dock.not_embedded.isVisible()
 
-    def embed() -> None:
-        vectors = {keys.X_STPLM: np.concatenate([places(), grid_centroids()], axis=1).astype(np.float32)}
+    def embed(how: float) -> None:
+        vectors = {keys.X_STPLM: np.concatenate([places(), how * grid_centroids()], axis=1).astype(np.float32)}
         session.put_embedding(Result(obsm=vectors), session.revision, Embedding("m", "", 0.0), Step("embed"))
 
-    embed()
+    embed(1.0)
     assert maker.making.is_busy
     first = maker.making.job
-    embed()  # again, before the map is there: the first one is dropped
+    embed(0.1)  # again, before the map is there: the first one is dropped
     qtbot.waitUntil(lambda: not maker.making.is_busy, timeout=300_000)
     assert first.state in ("cancelled", "stale")
     assert maker.making.job.error is None, maker.making.job.details
@@ -282,8 +282,11 @@ def test_the_map_follows_the_embedding_and_is_recorded(
     assert [s.name for s in session.steps].count("umap") == 1
     assert "stplm.umap(table)" in script([s for s in session.steps if s.name == "umap"])
     assert "144 cells, drawn at" in dock.result.text()
-    # A map of an older embedding goes with it; cancelled, there is none, and a button for it.
-    embed()
+    # The same vectors keep their map; a map of others: cancelled, there is none, and a button for it.
+    embed(0.1)
+    assert maker.current is not None
+    assert not maker.making.is_busy
+    embed(0.2)
     assert keys.UMAP not in session.table.obsm
     maker.making.job.cancel()
     qtbot.waitUntil(lambda: not maker.making.is_busy, timeout=60_000)

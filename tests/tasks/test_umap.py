@@ -11,7 +11,7 @@ from sklearn.manifold import trustworthiness
 import stplm
 from stplm import keys
 from stplm.errors import Cancelled, SectionError
-from stplm.tasks.umap import draw_sample, map_vectors
+from stplm.tasks.umap import draw_sample, is_of_these_vectors, map_vectors
 
 KINDS, EACH = 6, 400
 
@@ -70,6 +70,9 @@ def test_it_is_written_where_scanpy_looks_and_says_how_it_was_made(vectors: np.n
     assert (made["neighbours"], made["sample"], made["seed"], made["fitted"]) == (10, 300, 3, 300)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert seen[-1] == (600, 600)
+    assert is_of_these_vectors(table)
+    table.obsm[keys.X_STPLM] = 2 * vectors[:600]
+    assert not is_of_these_vectors(table)
 
 
 def test_cancelled_while_it_is_fitted_it_writes_nothing(vectors: np.ndarray) -> None:
