@@ -70,4 +70,13 @@ UNS_SOURCE = "source"
 UNS_EMBEDDING = "embedding"
 UNS_PREDICTION = "prediction"
 UNS_IMPUTED = "imputed"
+UNS_NICHES = "niches"
 UNS_MAP = "map"
+
+# --- the rule on faint cells ---
+MIN_COUNTS = 10
+"""Cells under this many counts are kept and flagged."""
+STRANGE = 0.95
+"""Unknown score above which a cell counts as unlike every class; one known cell in twenty is, too."""
+UNASSIGNED = "Unassigned"
+"""What exports call a cell without a class."""

@@ -14,6 +14,7 @@ MANIFEST = ROOT / "stplm_napari" / "napari.yaml"
 DOCKS = [
     "Section",
     "Embed",
+    "Map",
     "Annotate",
     "Learn",
     "Classify",
