@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stplm import keys
-from stplm.errors import SectionError
+from stplm.errors import Cancelled, SectionError
 from stplm.kernels import ONE_AT_A_TIME
 from stplm.models import versions
 from stplm.progress import Progress, no_progress
@@ -77,7 +77,7 @@ def umap(
     SectionError
         When the cells are not embedded, are too few, or a setting is out of its range.
     Cancelled
-        When ``progress`` raises it.
+        When ``progress`` raises it; while the sample is fitted, it is heard at the end of that.
     """
     from stplm.io.groups import as_table
 
@@ -242,6 +242,7 @@ def _fit(
     a, b = find_ab_params(1.0, min_dist)
     begin = points[:, :2] * (10 / np.abs(points[:, :2]).max().clip(1e-6))
     begin = begin + random.normal(scale=1e-4, size=begin.shape)
+    epochs = _Epochs(progress)
     places, _ = simplicial_set_embedding(
         points,
         graph,
@@ -259,22 +260,31 @@ def _fit(
         False,
         {},
         False,
-        tqdm_kwds={"disable": False, "file": _Epochs(progress), "bar_format": "{n} {total}", "mininterval": 0.2},
+        tqdm_kwds={"disable": False, "file": epochs, "bar_format": "{n} {total}", "mininterval": 0.2},
     )
+    if epochs.stopped is not None:
+        raise epochs.stopped
     return np.asarray(places, np.float32)
 
 
 class _Epochs(io.StringIO):
-    """umap-learn tells of its epochs through tqdm alone, and tqdm writes into this."""
+    """umap-learn tells of its epochs through tqdm alone, and tqdm writes into this.
+
+    Nothing is raised while tqdm writes: it would keep its lock, for which every later bar of the process waits.
+    """
 
     def __init__(self, progress: Callable[[float], Any]) -> None:
         super().__init__()
         self._progress = progress
+        self.stopped: Cancelled | None = None
 
     def write(self, words: str) -> int:
         numbers = words.split()
-        if len(numbers) == 2 and all(number.isdigit() for number in numbers):
-            self._progress(int(numbers[0]) / int(numbers[1]))
+        if self.stopped is None and len(numbers) == 2 and all(number.isdigit() for number in numbers):
+            try:
+                self._progress(int(numbers[0]) / int(numbers[1]))
+            except Cancelled as stopped:
+                self.stopped = stopped
         return len(words)
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import threading
+
 import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
 from sklearn.manifold import trustworthiness
+from tqdm import tqdm
 
 import stplm
 from stplm import keys
@@ -85,6 +89,11 @@ def test_cancelled_while_it_is_fitted_it_writes_nothing(vectors: np.ndarray) -> 
     with pytest.raises(Cancelled):
         stplm.umap(table, progress=stop)
     assert keys.UMAP not in table.obsm
+    # tqdm's lock is free: another bar of this process can be drawn.
+    other = threading.Thread(target=lambda: tqdm(total=1, file=io.StringIO()).close(), daemon=True)
+    other.start()
+    other.join(timeout=5)
+    assert not other.is_alive()
 
 
 def test_what_cannot_be_drawn_is_said(vectors: np.ndarray) -> None:
