@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QEvent, QPoint, Qt, QTimer, Signal
-from qtpy.QtWidgets import QToolTip, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QSizePolicy, QToolTip, QVBoxLayout, QWidget
 from vispy.gloo import gl
 from vispy.scene import PanZoomCamera, SceneCanvas
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LEFT, _MIDDLE = 1, 3
-_WHILE_MOVING, _AT_FIRST = 60_000, 250_000
+_WHILE_MOVING, _AT_FIRST = 40_000, 120_000
 """Points that are drawn while the view moves, and when it has come to rest for the first time."""
 _LONGEST_S = 0.08
 """A frame that takes longer gets no more points; a graphics card draws all of a million well within it."""
@@ -60,6 +60,9 @@ class MapView(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.canvas.native)
         self.canvas.native.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        # vispy's canvas asks for 600 pixels; here it takes what the dock has left.
+        self.canvas.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Ignored)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumHeight(280)
         self._xy = np.zeros((0, 2), np.float32)
         self._order = np.zeros(0, np.int64)
