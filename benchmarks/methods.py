@@ -43,6 +43,7 @@ def all_methods(protocol: ModuleType) -> list[Method]:
         Method("STPLM, without the profiles", ours.without_profiles, own),
         Method("STPLM, without the model's vectors", ours.without_vectors, own),
         Method("STPLM, without the correction for class shares", ours.without_shares, own),
+        Method("STPLM, from the labels alone", ours.without_unlabelled, own),
     ]
     for model in ours.bundled()[1:]:
         title = f"STPLM, model {model}"

@@ -22,7 +22,7 @@ from stplm import keys
 from stplm.models import list_models, load_model
 from stplm.tasks import features
 
-_HEAD = ("classif", "features", "labels", "linear", "outcome", "profiles", "prototypes", "seed", "shares", "tum", "unk")
+_HEAD = ("classif", "features", "labels", "linear", "outcome", "profiles", "prototypes", "seed", "shares", "tum", "un")
 """Tasks whose names begin so come after the vectors."""
 
 
@@ -114,6 +114,12 @@ def without_shares(table: AnnData, labels: np.ndarray, seed: int) -> np.ndarray:
 def bundled() -> list[str]:
     """Names of the bundled models, the default's first."""
     return [model.name for model in list_models()]
+
+
+def without_unlabelled(table: AnnData, labels: np.ndarray, seed: int) -> np.ndarray:
+    """The head learns from the labels alone; no unlabelled cell joins them."""
+    with mock.patch("stplm.tasks.unlabelled.rounds", return_value=0):
+        return default(table, labels, seed)
 
 
 @contextlib.contextmanager

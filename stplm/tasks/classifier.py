@@ -51,7 +51,8 @@ class Classifier:
     unknown
         The unknown score; None in folders that were saved without one.
     info
-        n_labels by class, seeded, seed, checksum of the embedding model.
+        n_labels by class; joined: how many unlabelled cells joined them (:mod:`stplm.tasks.unlabelled`); seeded, seed,
+        checksum of the embedding model.
     """
 
     classes: list[str]
@@ -201,6 +202,7 @@ class Classifier:
             "n_labels": int(sum(self.info.get("n_labels", {}).values())),
             # A list in the order of the classes: names such as "T/NK" cannot be keys in an h5ad or a zarr.
             "labels_by_class": [int(self.info.get("n_labels", {}).get(name, 0)) for name in self.classes],
+            "joined": int(self.info.get("joined", 0)),
             "seeded": bool(self.info.get("seeded", False)),
             "seed": int(self.info.get("seed", 0)),
         }

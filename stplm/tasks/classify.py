@@ -1,18 +1,20 @@
 """Few-shot cell typing: learn from a handful of labels in well under a second, predict every cell.
 
-A linear head on frozen features, then two corrections that few-shot labels need:
+A linear head on frozen features, fitted on the labels and then again together with the section's unlabelled cells as it
+calls them (:mod:`stplm.tasks.unlabelled`); then two corrections that few-shot labels need:
 
 - *Label shift.* A user clicks a few cells of each class, whatever the classes' shares in the tissue. The shares are
   estimated from the section's unlabelled cells by expectation maximisation (Saerens et al., 2002) and put into the
   prediction. Logits of a regularised head trained on few labels are too flat for that, so they are sharpened first.
   With hundreds of labels a class the shares count by half.
 - *Calibration.* With five labels a class or more, a temperature is fitted on held-out labels (Guo et al., 2017), each
-  weighted by its class's share in the tissue.
+  weighted by its class's share in the tissue. The heads that hold labels out learn from labels only: a cell that was
+  called with the help of a label knows something of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -25,9 +27,10 @@ from stplm.errors import ModelError
 from stplm.evidence import evidence
 from stplm.io.groups import as_table
 from stplm.scheme import Scheme, check_scheme
+from stplm.tasks import unlabelled
 from stplm.tasks.classifier import Classifier
 from stplm.tasks.features import Features, cell_features
-from stplm.tasks.head import design_matrix, fit_linear, sharpness, typical_labels
+from stplm.tasks.head import design_matrix, fit_linear, fit_weighted, sharpness, typical_labels
 from stplm.tasks.labels import check_two_classes, choose_tumour_classes, enough_labels, labelled_cells
 from stplm.tasks.outcome import class_temperature, share_odds, tumour_odds, tumour_temperature
 from stplm.tasks.prediction import write_prediction
@@ -64,8 +67,8 @@ def fit_classifier(
     Parameters
     ----------
     table
-        An embedded section or cell table (:func:`stplm.embed`). Its unlabelled cells are used too, for the classes'
-        shares.
+        An embedded section or cell table (:func:`stplm.embed`). Its unlabelled cells are used too: to fit the head
+        again, and for the classes' shares.
     labels
         Class names by cell id, a Series or a dict (NaN or None = unlabelled; cells may be left out), the name of an obs
         column, or one value a cell. Of more than 10,000 labels the commonest classes are thinned
@@ -80,7 +83,7 @@ def fit_classifier(
         tumour first, and the classes share what it gives to either side (:mod:`stplm.tasks.outcome`). Joint is better
         where there are labels of all classes (measured; see docs/benchmarks.md).
     seed
-        Of the folds that calibration holds out.
+        Of the unlabelled cells that are drawn and the folds that calibration holds out.
     features
         Those of ``table`` from a :class:`stplm.tasks.features.FeatureCache`, where it is fitted again and again; the
         result is the same. By default they are made here.
@@ -112,26 +115,32 @@ def fit_classifier(
     design = design_matrix(known, mean, scale)
     typical = typical_labels(counts)
     sharp = sharpness(typical)
+
+    def made(coefficients: NDArray[np.float64], bias: NDArray[np.float64]) -> Classifier:
+        head = Classifier.build(
+            classes=classes,
+            tumour_classes=tumour,
+            genes=list(map(str, features.genes)),
+            coefficients=coefficients * sharp,
+            bias=bias * sharp,
+            mean=mean,
+            scale=scale,
+            dense_width=features.dense_width,
+            info={
+                "n_labels": {c: int(n) for c, n in zip(classes, counts, strict=True)},
+                "seeded": seeded,
+                "seed": int(seed),
+                "embedding": _embedding_checksum(table),
+            },
+        )
+        head.log_prior = head.section_shares(features)
+        head.prior_weight = prior_weight(typical)
+        return head
+
     # Seeds are clear-cut cells, and their temperature already flattens what they say.
-    coefficients, bias = fit_linear(design, codes, len(classes), firm=not seeded)
-    classifier = Classifier.build(
-        classes=classes,
-        tumour_classes=tumour,
-        genes=list(map(str, features.genes)),
-        coefficients=coefficients * sharp,
-        bias=bias * sharp,
-        mean=mean,
-        scale=scale,
-        dense_width=features.dense_width,
-        info={
-            "n_labels": {c: int(n) for c, n in zip(classes, counts, strict=True)},
-            "seeded": seeded,
-            "seed": int(seed),
-            "embedding": _embedding_checksum(table),
-        },
-    )
-    classifier.log_prior = classifier.section_shares(features)
-    classifier.prior_weight = prior_weight(typical)
+    classifier = made(*fit_linear(design, codes, len(classes), firm=not seeded))
+    if not seeded:
+        classifier = _self_trained(classifier, made, features, labelled, design, codes, seed)
     depth = known.depth
     classifier.scheme = scheme
     if scheme == "hierarchical":
@@ -232,6 +241,29 @@ def _features_of(table: AnnData, given: Features | None) -> Features:
             "These features are of another section or embedding.", mend="Take them from the cache again (FeatureCache)."
         )
     return cell_features(table) if given is None else given
+
+
+def _self_trained(
+    classifier: Classifier,
+    made: Callable[[NDArray[np.float64], NDArray[np.float64]], Classifier],
+    features: Features,
+    labelled: NDArray[np.int64],
+    design: NDArray[np.float64],
+    codes: NDArray[np.int64],
+    seed: int,
+) -> Classifier:
+    """The head after the section's unlabelled cells have joined the labels; ``made`` builds one from coefficients."""
+    sample, free = features.sample, ~np.isin(features.sample_cells, labelled)
+    for _ in range(unlabelled.rounds(len(codes), len(classifier.classes))):
+        joined = unlabelled.join_cells(classifier.proba(sample), free, codes, seed=seed)
+        if not len(joined.cells):
+            break
+        both = np.vstack([design, design_matrix(sample.take(joined.cells), *features.scale)])
+        weights = np.concatenate([joined.label_weights, joined.weights])
+        both_codes = np.concatenate([codes, joined.codes])
+        classifier = made(*fit_weighted(both, both_codes, len(classifier.classes), weights))
+        classifier.info["joined"] = len(joined.cells)
+    return classifier
 
 
 def _temperature(

@@ -114,9 +114,14 @@ class Features:
         return mean, spread
 
     @cached_property
+    def sample_cells(self) -> NDArray[np.int64]:
+        """Which cells :attr:`sample` holds, ascending."""
+        return share_sample(np.flatnonzero(self.depth > 0))
+
+    @cached_property
     def sample(self) -> Features:
         """Cells with counts, evenly from the section, that are enough to estimate the classes' shares."""
-        return self.take(share_sample(np.flatnonzero(self.depth > 0)))
+        return self.take(self.sample_cells)
 
     def kinds(self, seed: int = 0) -> SectionKinds:
         """The section's typical cells, in the scale of :attr:`scale`; found once a seed."""

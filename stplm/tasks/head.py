@@ -33,6 +33,13 @@ def fit_linear(
     return fit_logistic(design, codes, n_classes, penalty=penalty, balanced=True)
 
 
+def fit_weighted(
+    design: NDArray[np.float64], codes: NDArray[np.int64], n_classes: int, weights: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The same with weights (n,) of the cells, in which classes are in balance already; always the firmer penalty."""
+    return fit_logistic(design, codes, n_classes, penalty=_PENALTY, weights=weights)
+
+
 def typical_labels(counts: NDArray[np.int64]) -> float:
     """Labels of a typical class (their geometric mean), of labels a class (n_classes,)."""
     return float(np.exp(np.log(counts).mean()))

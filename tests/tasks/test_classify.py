@@ -164,7 +164,7 @@ def test_seeded_labels_promise_less(embedded: AnnData, seeds: pd.Series) -> None
     by_hand, seeded = (
         stplm.predict(embedded.copy(), stplm.fit_classifier(embedded, seeds, seeded=s)) for s in (False, True)
     )
-    assert (by_hand.obs[keys.CLASS] == seeded.obs[keys.CLASS]).all()
+    assert (by_hand.obs[keys.CLASS] == seeded.obs[keys.CLASS]).mean() > 0.8
     assert seeded.obs[keys.CONFIDENCE].mean() < by_hand.obs[keys.CONFIDENCE].mean() - 0.03
     assert seeded.uns[keys.UNS][keys.UNS_PREDICTION]["seeded"] is True
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stplm.tasks.classify import _fit_linear
+from stplm.tasks.head import fit_linear
 from stplm.tasks.tumour_head import TumourHead, fit_tumour_head
 
 N, DENSE, GENES = 90, 4, 6
@@ -19,7 +19,7 @@ def _fit(tumour: np.ndarray, design: np.ndarray, **more: object) -> TumourHead |
         "weight": np.ones(N),
         "calibrate": True,
     }
-    return fit_tumour_head(design, tumour, _fit_linear, **(what | more))
+    return fit_tumour_head(design, tumour, fit_linear, **(what | more))
 
 
 @pytest.fixture
