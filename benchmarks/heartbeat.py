@@ -95,10 +95,8 @@ class Heartbeat:
         while not self._stop.wait(_LOOK_S):
             now = time.perf_counter()
             if now - self._last > 2 * BEAT_MS / 1000 + _LOOK_S:
-                frame = sys._current_frames().get(self._window_thread)
-                if frame is not None:
-                    ours, place = _place(frame)
-                    self._stack.append((now, ours, place))
+                # No name for the frame here: it would keep what the frame holds, a painter at work among it, alive.
+                self._stack.append((now, *_place(sys._current_frames().get(self._window_thread))))
             turn += 1
             if turn % 10 == 0:
                 mine, others = resident_mb(), sum(resident_mb(pid) for pid in self._process_of())

@@ -96,6 +96,13 @@ def in_brush(cells: CellGrid | NDArray[np.floating], path: ArrayLike, radius_um:
     return np.sort(grid.rows[hit])
 
 
+def warm_up() -> None:
+    """Compile what the first lasso and stroke need: some seconds, once an installation; meant for a thread."""
+    square = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]])
+    in_polygon(square, square)
+    in_brush(square, square[:2], 1.0)
+
+
 def _edges(ring: NDArray[np.float64]) -> NDArray[np.float64]:
     """(n, 4): x, y of both ends."""
     return np.concatenate([ring, np.roll(ring, -1, axis=0)], axis=1)

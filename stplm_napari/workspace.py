@@ -232,6 +232,7 @@ class Workspace(QObject):
 
     def _warm_up(self) -> None:
         """Import before the user asks what is slow to import; if that fails, the job that needs it will say so."""
+        from stplm_napari import selection
         from stplm_napari.overlay import warm_up_scores
 
         if self.canvas is not None:
@@ -239,6 +240,7 @@ class Workspace(QObject):
         tasks.import_classifier()
         self._prepare_to_fit()
         warm_up_scores()
+        selection.warm_up()
         try:
             self.worker.call("stplm_napari.tasks:import_torch", Path(), {})
         except StplmError:
