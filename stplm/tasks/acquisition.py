@@ -22,7 +22,7 @@ BETWEEN, UNLIKE, FEW, AWAY, FAR, TYPICAL = "between", "unlike", "few", "away", "
 """Why a cell is asked about: between two classes; unlike the labelled cells; its class has few labels; no label among
 cells like it; none in its part of the tissue; typical of cells that nobody has labelled (while there is no model)."""
 WEIGHTS = {BETWEEN: 1.0, UNLIKE: 1.0, FEW: 1.0, AWAY: 0.5, FAR: 0.2}
-"""What each counts for. Set on one labelled section; without any one of the first three it took more labels."""
+"""What each counts for. Set on one labelled section (docs/suggestions.md); not tuned one by one."""
 _UNLIKE_POWER = 4
 """A score of 0.5 is that of an ordinary cell, so only the top end says something."""
 _AROUND = 5

@@ -53,7 +53,7 @@ class ImportWidget(Dock):
         self.putting = JobPanel(self.importer.putting, self)
         self.done = text()
         self.undo = button("Undo", self._undo, "link", tip="Takes labels, regions and new classes back in one step")
-        self.title, self.facts, self.notes = text(kind="title"), Facts(), text(kind="warn")
+        self.name_of_file, self.facts, self.notes = text(kind="title"), Facts(), text(kind="warn")
         self.units = _Units()
         self.classes = _Classes(self)
         self.cells_as = QComboBox()
@@ -76,7 +76,7 @@ class ImportWidget(Dock):
         layout = QVBoxLayout(self.content)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(10)
-        for part in (self.title, self.facts, self.units, self.classes, self.cells, self.inside.native):
+        for part in (self.name_of_file, self.facts, self.units, self.classes, self.cells, self.inside.native):
             layout.addWidget(part)
         for part in (self.notes, self.run, self.other):
             layout.addWidget(part)
@@ -116,8 +116,8 @@ class ImportWidget(Dock):
 
     def _show(self, preview: Preview) -> None:
         exchange = preview.exchange
-        self.title.setText(preview.path.name)
-        self.title.setToolTip(str(preview.path))
+        self.name_of_file.setText(preview.path.name)
+        self.name_of_file.setToolTip(str(preview.path))
         self.facts.show_facts(_facts(preview, self.session.table.n_obs))
         self.units.show_units(preview, self._pixel_size())
         self.column.value = preview.path.stem
