@@ -112,6 +112,11 @@ def test_a_kept_cell_says_which_genes_were_used(workspace: Any, qtbot: Any) -> N
     watch.pin(tumour)
     qtbot.waitUntil(lambda: asks.found is not None, timeout=60_000)
     assert {"EPCAM", "GATA3", "FOXA1", "ERBB2", "KRT7", "KRT8"} & {gene.symbol for gene in why.bars.genes[:FOR]}
+    first = asks.found
+    classify(workspace)
+    assert asks.found is None, "another prediction is another question"
+    qtbot.waitUntil(lambda: asks.found is not None, timeout=60_000)
+    assert asks.found.genes[0] == first.genes[0]
     watch.pin(-1)
     assert not why.isVisible()
 
