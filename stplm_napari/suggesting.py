@@ -20,7 +20,7 @@ from stplm.errors import StplmError
 from stplm_napari import tasks
 from stplm_napari.jobs import Slot
 from stplm_napari.results import snapshot
-from stplm_napari.sketch import Sketch
+from stplm_napari.sketch import Sketch, scene_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +60,7 @@ class Suggesting:
         self.current: Suggestion | None = None
         """The cell that is looked at; it stays until it is answered, whatever happens to the queue."""
         self.making = Slot()
-        self._ring = Sketch(workspace.viewer)
+        self._ring = Sketch(scene_of(workspace.viewer))
         self._fly = False
         self._waited = 0
         self._answered: list[Suggestion] = []

@@ -291,15 +291,15 @@ def test_keys_work_after_the_dock_was_closed_and_opened_again(opened: Any, hand:
         dock.destroyOnClose()
     qtbot.waitUntil(lambda: not session.annotating, timeout=3000)
     assert viewer.scene.camera.mouse_pan, "without the dock the mouse moves the view"
-    hand.drag(ring(centres(opened)[65], 45))
+    hand.drag(ring(centres(opened)[65], 50))
     assert not session.annotations.labels
     dock = open_dock(viewer, "Annotate")
     qtbot.wait(150)
     assert dock.tools.shapes[LASSO].isChecked()
     viewer.reset_view()
     hand.key("2")
-    hand.drag(ring(centres(opened)[65], 45))
-    assert session.annotations.counts() == {"Epithelial": len(within(opened, centres(opened)[65], 45))}
+    hand.drag(ring(centres(opened)[65], 50))
+    assert session.annotations.counts() == {"Epithelial": len(within(opened, centres(opened)[65], 50))}
     for key in (*TOOL_KEYS.values(), *MODE_KEYS.values()):
         hand.key(key.lower())
     assert (session.tool.shape, session.tool.does) == (BRUSH, "region")

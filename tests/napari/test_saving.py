@@ -135,7 +135,10 @@ def test_the_whole_session_comes_back_as_the_same_picture(
     assert layers.images[0].contrast_limits == [150.0, 900.0]
     assert not layers.outlines.layer.visible
     np.testing.assert_array_equal(colour_at(viewer, places), colours)
-    assert (screenshot(viewer) != whole).any(axis=2).mean() < 0.002
+    again = screenshot(viewer)
+    rows = min(len(again), len(whole))  # a line under the canvas may take a pixel more
+    assert len(again) >= len(whole) - 2
+    assert (again[:rows] != whole[:rows]).any(axis=2).mean() < 0.002
 
     # What the section's journal had is an undo away.
     assert "undo" in workspace.sessions.note
