@@ -199,6 +199,7 @@ def play(stage: Stage, scratch: Path) -> None:
     session.colour(by="class")
     stage.save("08-export")
     view(stage, cells["Tumour"][0])
+    likeness(stage)
     importer = stage.dock("Import")
     workspace.importer.read(drawn_elsewhere(scratch / "pathologist.geojson"))
     stage.until(lambda: not workspace.importer.reading.is_busy)
@@ -229,6 +230,29 @@ def draw_shapes(stage: Stage) -> None:
     stage.drag(middle + np.stack([np.linspace(-180, -90, 20), 40 * np.sin(np.linspace(0, 5, 20))], axis=1))
     stage.save("11-shapes")
     session.use(shape="click", does="label")
+
+
+def likeness(stage: Stage) -> None:
+    """The map with a selection, then marker genes, neighbours and niches."""
+    workspace, session = stage.workspace, stage.session
+    map_ = stage.dock("Map")
+    map_.draw()
+    stage.until(lambda: not workspace.mapping.making.is_busy)
+    rows = np.flatnonzero(session.table.obs["stplm_class"] == "Myoepithelial")
+    session.select(rows)
+    stage.viewer.reset_view()
+    stage.wait(1500)
+    stage.save("16-map")
+    session.select([])
+    explore = stage.dock("Explore")
+    explore.by.value = "stplm_class"
+    explore.run.click()
+    stage.until(lambda: not workspace.exploring.comparing.is_busy)
+    explore.find_niches.click()
+    stage.until(lambda: not workspace.exploring.niching.is_busy)
+    stage.wait(300)
+    stage.save("17-explore")
+    session.colour(by="class")
 
 
 def view(stage: Stage, cell: str) -> None:

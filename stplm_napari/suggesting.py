@@ -7,6 +7,7 @@ other times they do what they always do.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -169,7 +170,8 @@ class Suggesting:
 
     def close(self) -> None:
         """Take the ring out of the scene."""
-        self._timer.stop()
+        with contextlib.suppress(RuntimeError):  # a window that goes has taken the timer with it
+            self._timer.stop()
         self._ring.remove()
 
     # --- the queue ---

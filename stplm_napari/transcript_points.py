@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,7 +112,8 @@ class TranscriptPoints(QObject):
 
     def close(self) -> None:
         """Follow the camera no more."""
-        self._rest.stop()
+        with contextlib.suppress(RuntimeError):  # a window that goes has taken the timer with it
+            self._rest.stop()
         for event in self._events:
             event.disconnect(self._on_camera)
         self._events = ()

@@ -7,7 +7,17 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QSize, Qt, QTimer
-from qtpy.QtWidgets import QComboBox, QDockWidget, QFrame, QGridLayout, QScrollArea, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDockWidget,
+    QFrame,
+    QGridLayout,
+    QScrollArea,
+    QTabBar,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from stplm_napari.facts import Fact
 from stplm_napari.widgets.style import GAP, MARGIN, button, style_sheet, text
@@ -81,6 +91,7 @@ class Dock(QWidget):
                 if place not in window.tabifiedDockWidgets(dock):
                     window.tabifyDockWidget(place, dock)
                 dock.raise_()
+                _readable_tabs(window)
                 return
 
     def listen(self, signal: Any, slot: Callable[[], Any]) -> None:
@@ -102,6 +113,13 @@ class Dock(QWidget):
 
     def _restyle(self) -> None:
         self.setStyleSheet(style_sheet(self._viewer.theme))
+
+
+def _readable_tabs(window: Any) -> None:
+    """Many docks side by side: their tabs scroll, instead of being cut down to a letter each."""
+    for bar in window.findChildren(QTabBar, options=Qt.FindChildOption.FindDirectChildrenOnly):
+        bar.setElideMode(Qt.TextElideMode.ElideNone)
+        bar.setUsesScrollButtons(True)
 
 
 def open_dock(viewer: Any, name: str) -> Any:

@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any
 
 import pandas as pd
-from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QWidget
+from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QSizePolicy, QWidget
 
 from stplm_napari.widgets.style import button, text
 
-_SHOWN = 4
+_SHOWN = 3
 
 
 class MarkerGenes(QWidget):
@@ -44,6 +44,8 @@ class MarkerGenes(QWidget):
                 self.links[str(name), str(gene.gene)] = link
                 line.addWidget(link)
             line.addStretch(1)
+            # Long symbols are cut off at the edge rather than making the dock wider than its place.
+            genes.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
             self._grid.addWidget(genes, row, 1)
 
 
