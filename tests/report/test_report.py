@@ -25,6 +25,7 @@ def found(demo_path: Path) -> AnnData:
     stplm.predict(table, stplm.fit_classifier(table, stplm.seed_labels(table), seeded=True))
     stplm.niches(table, n=4)
     stplm.impute(table, genes=["EPCAM"])
+    table.obsm[keys.UMAP] = table.obsm[keys.X_STPLM][:, :2].astype(np.float32)
     wrong = np.arange(table.n_obs) % 10 == 0
     truth = table.obs[keys.CLASS].astype(object).where(~wrong, "Stromal")
     table.obs["annotation"] = pd.Categorical(truth)
@@ -38,7 +39,7 @@ def test_all_that_was_found_is_in_it(found: AnnData, tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for heading in ("report", "Against annotation", "tell the classes apart", "Neighbourhood enrichment", "Niches"):
         assert heading in text
-    for heading in ("Imputed genes", "not a causal claim", "Steps", "Embedding", "ERBB2"):
+    for heading in ("UMAP", "Imputed genes", "not a causal claim", "Steps", "Embedding", "ERBB2"):
         assert heading in text
     assert "Tumour: 2 cells" in text
     accuracy = float(re.search(r"accuracy ([\d.]+)", text).group(1))
@@ -49,7 +50,7 @@ def test_all_that_was_found_is_in_it(found: AnnData, tmp_path: Path) -> None:
 
 def test_what_it_lacks_is_said(found: AnnData, tmp_path: Path) -> None:
     bare = found.copy()
-    del bare.obsm[keys.SPATIAL]
+    del bare.obsm[keys.UMAP], bare.obsm[keys.SPATIAL]
     text = write_report(bare, tmp_path / "r.html").read_text(encoding="utf-8")
     assert "Not in this report" in text
     assert "no UMAP" in text
