@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -184,8 +185,10 @@ def test_enter_accepts_and_digits_choose_classes_only_while_no_cell_is_looked_at
 
 
 def test_the_queue_is_renewed_after_a_prediction_and_dropped_with_the_section(
-    predicted: Any, qtbot: Any, grid_section: Any
+    predicted: Any, qtbot: Any, grid_section: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from stplm_napari import tasks
+
     asks, session = predicted.suggesting, predicted.session
     settle(predicted, qtbot)
     rows = [s.row for s in asks.queue]
@@ -194,14 +197,22 @@ def test_the_queue_is_renewed_after_a_prediction_and_dropped_with_the_section(
     put_prediction(session)
     settle(predicted, qtbot)
     assert len(asks.queue) == 20
+    opened, suggest = threading.Event(), tasks.suggest
+
+    def late(*given: Any, **options: Any) -> Any:
+        opened.wait(20)
+        return suggest(*given, **options)
+
+    monkeypatch.setattr(tasks, "suggest", late)
     put_prediction(session)
-    qtbot.waitUntil(lambda: asks.making.is_busy, timeout=5000)
+    qtbot.waitUntil(lambda: asks.making.is_busy, timeout=10_000)
     running = asks.making.job
     predicted.show(grid_section, grid_section.tables[keys.TABLE])
-    qtbot.waitUntil(lambda: not running.is_running, timeout=20_000)
-    assert running.state in ("stale", "cancelled")
     assert asks.queue == ()
     assert asks.current is None
+    opened.set()
+    qtbot.waitUntil(lambda: not running.is_running, timeout=20_000)
+    assert running.state in ("stale", "cancelled")
 
 
 def test_the_card_says_why_and_its_keys_outlive_the_dock(predicted: Any, qtbot: Any, press: Any, window: Any) -> None:
