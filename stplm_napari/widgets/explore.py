@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QLineEdit, QVBoxLayout, QWidget
 from stplm import keys
 from stplm.errors import GeneError
 from stplm_napari.colourings import Categories
-from stplm_napari.exploring import IMPUTED, NICHE, imputed, imputed_words
+from stplm_napari.exploring import NICHE, imputed, imputed_words
 from stplm_napari.widgets.common import Dock, EmptyState, More, compact, keep_choices
 from stplm_napari.widgets.groupgrid import GroupGrid
 from stplm_napari.widgets.markergenes import MarkerGenes
@@ -37,7 +37,6 @@ class ExploreWidget(Dock):
         self.by = ComboBox(
             name="by", label="Groups", tooltip="The cells' classes, clusters, or a column of the section"
         )
-        self.by.reset_choices()
         self.radius = FloatSpinBox(
             name="radius", label="Radius (µm)", value=30.0, min=5.0, max=200.0, step=5.0,
             tooltip="Cells at most this far apart are neighbours, in µm",
@@ -64,11 +63,11 @@ class ExploreWidget(Dock):
         )  # fmt: skip
         self.impute = button("Impute", self._impute, tip="Expected counts of these genes, from all others")
         self.imputed = text(kind="hint")
-        self._build(exploring)
+        self._build()
         session = self.session
         for signal in (session.section_opened, session.embedded, session.predicted, session.sources_changed):
             self.listen(signal, self.refresh)
-        for signal in (session.classes_changed, exploring.changed, session.labels_changed):
+        for signal in (session.classes_changed, exploring.changed):
             self.listen(signal, self.refresh)
         for slot in (exploring.comparing, exploring.niching, exploring.imputing):
             self.listen(slot.changed, self.refresh)
@@ -118,7 +117,7 @@ class ExploreWidget(Dock):
             self.enrichment.show_grid(found.enrichment, colours, float(np.percentile(sizes, 90)))
             self.interactions.show_grid(100 * found.interactions, colours, 100.0)
 
-    def _build(self, exploring: object) -> None:
+    def _build(self) -> None:
         workspace = self.workspace
         self.form = Container(widgets=[self.by], labels=True)
         near = Container(widgets=[self.radius], labels=True)
@@ -198,4 +197,3 @@ class ExploreWidget(Dock):
         reference = self.reference.value
         given = None if reference is None or str(reference) in ("", ".") else str(reference)
         self.workspace.exploring.impute(list(dict.fromkeys(genes)), given)
-        self.workspace.choices[IMPUTED] = {"genes": self.genes.text()}

@@ -25,9 +25,13 @@ class MarkerGenes(QWidget):
         self._grid.setVerticalSpacing(2)
         self._grid.setColumnStretch(1, 1)
         self.links: dict[tuple[str, str], QWidget] = {}
+        self._shown: tuple[pd.DataFrame, Mapping[str, str]] | None = None
 
     def show_markers(self, markers: pd.DataFrame, colours: Mapping[str, str]) -> None:
         """Replace what is shown; ``markers`` as :func:`stplm.rank_genes` gives them."""
+        if self._shown is not None and self._shown[0] is markers and self._shown[1] == colours:
+            return  # a dock is refreshed at every prediction, these are made once
+        self._shown = markers, dict(colours)
         while (item := self._grid.takeAt(0)) is not None:
             item.widget().deleteLater()
         self.links = {}
