@@ -1,12 +1,13 @@
 # make demo    set up, run the main job on the demo section, open it in napari where there is a display
 # make test    set up, then lint, types and tests
 # make setup   only set up
+# make bench   speed and scale (BENCH=--quick for 100,000 cells at most); make bench-annotation: scores, an hour
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 OUT    ?= demo_output
 
-.PHONY: setup demo test check bench clean
+.PHONY: setup demo test check bench bench-annotation clean
 
 setup: $(VENV)/.ready
 
@@ -34,6 +35,9 @@ test: check
 		|| OMP_NUM_THREADS=1 $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 
 bench: setup
+	$(BIN)/python -m benchmarks.run $(BENCH)
+
+bench-annotation: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
 	$(BIN)/python benchmarks/annotation.py
 

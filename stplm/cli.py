@@ -103,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("out")
     sub.add_argument("--cells", type=positive, default=10_000)
     sub.add_argument("--genes", type=positive)
+    sub.add_argument("--panel", help="genes of a 10x panel instead, e.g. hMulti (377) or hPrime5K (5,001)")
     sub.add_argument("--seed", type=int, default=0)
 
     sub = task("demo", _demo, "Run the main job on the shipped demo section, then open it in napari", section=False)
@@ -250,7 +251,12 @@ def _simulate(arguments: argparse.Namespace) -> None:
     from stplm.simulation import simulate_section
 
     path = simulate_section(
-        arguments.out, cells=arguments.cells, genes=arguments.genes, seed=arguments.seed, progress=progress_bar("cells")
+        arguments.out,
+        cells=arguments.cells,
+        genes=arguments.genes,
+        panel=arguments.panel,
+        seed=arguments.seed,
+        progress=progress_bar("cells"),
     )
     say(f"Wrote {path}")
 

@@ -55,6 +55,7 @@ def simulate_section(
     *,
     cells: int = 10_000,
     genes: int | None = None,
+    panel: str | None = None,
     profiles: str = "breast",
     median_counts: float = 150.0,
     controls: int = 20,
@@ -76,6 +77,11 @@ def simulate_section(
     genes
         Panel size. Fewer than the profiles' genes: an even choice of them. More: genes without a class follow, named
         ``SIM00001``, .... By default all genes of the profiles.
+    panel
+        Instead of ``genes``: the genes of a 10x panel that ships (:func:`stplm.tokens.panels.list_panels`), e.g.
+        "hMulti" or "hPrime5K". A gene that the profiles know has its measured rates; each other one has those of a
+        measured gene drawn at random, over all classes, times a log-normal factor: sizes and sparsity are those of a
+        real section, but which class such a gene belongs to is made up.
     profiles
         A shipped profile table (``resources/profiles/<name>.csv``).
     median_counts
@@ -94,9 +100,9 @@ def simulate_section(
     Raises
     ------
     ExportError
-        The folder cannot be made, or ``cells`` or ``genes`` is not positive.
+        The folder cannot be made, ``cells`` or ``genes`` is not positive, or ``genes`` and ``panel`` are both given.
     StplmError
-        No profile table of that name is shipped.
+        No profile table or panel of that name is shipped.
     """
     import pandas as pd
 
@@ -104,15 +110,21 @@ def simulate_section(
         raise ExportError(
             "A section needs cells and genes.", found=f"{cells} cells, {genes} genes", expected="1 or more"
         )
+    if genes is not None and panel is not None:
+        raise ExportError(
+            "A section has either a panel or a number of genes.",
+            found=f"panel {panel!r} and {genes} genes",
+            mend="Leave one of them out.",
+        )
     table = pd.read_csv(resource(f"profiles/{profiles}.csv"), index_col="class")
     rng = np.random.default_rng(seed)
     steps = 4
     progress(0, steps)
     tissue = lay_out(cells, list(table.index), rng)
-    panel = _panel(table, genes, controls, rng)
+    measured = _panel(table, genes, controls, rng) if panel is None else _shipped_panel(table, panel, controls, rng)
     progress(1, steps)
     size = median_counts * rng.lognormal(0.0, 0.5, cells)
-    counts = _draw_counts(panel, tissue.kind, size, controls, rng)
+    counts = _draw_counts(measured, tissue.kind, size, controls, rng)
     ids = encode_cell_ids(np.arange(1, cells + 1))
     progress(2, steps)
     frame = pd.DataFrame(
@@ -125,12 +137,12 @@ def simulate_section(
             "nucleus_count": 1,
         }
     )
-    points = _place_transcripts(tissue, counts, panel.features, ids, rng) if transcripts else None
+    points = _place_transcripts(tissue, counts, measured.features, ids, rng) if transcripts else None
     with tempfile.TemporaryDirectory(prefix="stplm_") as scratch:
         folder = write_bundle(
             path,
             counts=counts,
-            features=panel.features,
+            features=measured.features,
             cells=frame,
             cell_labels=tissue.raster(pixel_size),
             nucleus_labels=tissue.raster(pixel_size, nuclei=True),
@@ -142,7 +154,7 @@ def simulate_section(
             experiment={
                 "run_name": "STPLM simulated section",
                 "region_name": f"{cells} cells, seed {seed}",
-                "panel_name": f"simulated from profiles {profiles!r}",
+                "panel_name": f"simulated from profiles {profiles!r}" + (f", panel {panel}" if panel else ""),
             },
             method="Simulated",
             overwrite=overwrite,
@@ -164,8 +176,6 @@ def simulate_section(
 
 
 def _panel(table: pd.DataFrame, genes: int | None, controls: int, rng: np.random.Generator) -> _Panel:
-    import pandas as pd
-
     from stplm.tokens.vocabulary import match_genes
 
     rates = np.expm1(table.to_numpy(dtype=np.float64))
@@ -181,6 +191,27 @@ def _panel(table: pd.DataFrame, genes: int | None, controls: int, rng: np.random
         rates = np.hstack([rates, np.broadcast_to(level, (len(rates), extra))])
         names = [f"SIM{i:05d}" for i in range(1, extra + 1)]
         symbols, identifiers = symbols + names, identifiers + names
+    return _with_controls(rates, symbols, identifiers, controls)
+
+
+def _shipped_panel(table: pd.DataFrame, name: str, controls: int, rng: np.random.Generator) -> _Panel:
+    from stplm.tokens.panels import panel
+    from stplm.tokens.vocabulary import gene_places, match_genes
+
+    rates = np.expm1(table.to_numpy(dtype=np.float64))
+    genes = panel(name)
+    places = gene_places(genes["ensembl_id"].to_numpy(dtype=str), match_genes(list(table.columns)))
+    unknown = np.flatnonzero(places < 0)
+    places[unknown] = rng.integers(0, rates.shape[1], len(unknown))
+    factor = np.ones(len(places))
+    factor[unknown] = rng.lognormal(0.0, 0.5, len(unknown))
+    return _with_controls(rates[:, places] * factor, list(genes["symbol"]), list(genes["ensembl_id"]), controls)
+
+
+def _with_controls(rates: npt.NDArray[np.float64], symbols: list[str], identifiers: list[str], controls: int) -> _Panel:
+    """Rates as shares of a cell's counts, some of them ambient; control probes behind the genes."""
+    import pandas as pd
+
     rates = rates / rates.sum(axis=1, keepdims=True)
     rates = (1 - AMBIENT) * rates + AMBIENT * rates.mean(axis=0)
     probes = [f"NegControlProbe_{i:05d}" for i in range(1, controls + 1)]

@@ -94,3 +94,19 @@ def test_refusals(tmp_path: Path) -> None:
         simulate_section(tmp_path / "outs", cells=0)
     with pytest.raises(StplmError, match="profiles/moss"):
         simulate_section(tmp_path / "outs", profiles="moss")
+
+
+def test_a_shipped_panel_has_its_genes_and_the_measured_rates_of_those_that_are_known(tmp_path: Path) -> None:
+    from stplm import cell_table, read_section
+
+    path = simulate_section(tmp_path / "multi", cells=400, panel="hMulti", image=False, seed=5)
+    table = cell_table(read_section(path, images=False, labels=False))
+    assert table.n_vars == 377
+    assert (table.var["ensembl_id"] != "").all()
+    tumour = pd.read_parquet(path / TRUTH)["tumour"].to_numpy()
+    epcam = np.asarray(table[:, "EPCAM"].X.todense()).ravel()
+    assert epcam[tumour].mean() > 3 * epcam[~tumour].mean()
+    with pytest.raises(ExportError, match="panel or a number of genes"):
+        simulate_section(tmp_path / "both", cells=10, panel="hMulti", genes=50)
+    with pytest.raises(StplmError, match="no panel"):
+        simulate_section(tmp_path / "none", cells=10, panel="hNothing")
