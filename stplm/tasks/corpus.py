@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
 from stplm.errors import SectionError
 from stplm.io.staged import make_folder, restore_interrupted, staged_folder
 from stplm.tasks.cells import Cells, prepare_cells, table_genes
+from stplm.tasks.stored import StoredCells, read_cells, write_cells
 from stplm.tokens.vocabulary import gene_places
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 
 _ABOUT = "section.json"
 _FORMAT = 1
-_PLACED = ("xy", "neighbours", "weights", "distances")
 
 
 @dataclass(frozen=True)
@@ -61,48 +59,6 @@ class HeldOut:
             raise ValueError("hold out either sections or blocks")
 
 
-class StoredCounts:
-    """CSR counts on disk that are indexed as a matrix is; only the rows asked for are read, as float32."""
-
-    def __init__(self, folder: Path, n_columns: int) -> None:
-        self.folder = folder
-        self.indptr, self.indices, self.data = (
-            np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("indptr", "indices", "data")
-        )
-        self.shape = (len(self.indptr) - 1, n_columns)
-
-    def __getitem__(self, cells: NDArray[Any] | slice) -> csr_matrix:
-        if isinstance(cells, slice):
-            start, stop, stride = cells.indices(self.shape[0])
-            if stride == 1:
-                first, last = int(self.indptr[start]), int(self.indptr[max(stop, start)])
-                return self._matrix(self.indptr[start : max(stop, start) + 1] - first, slice(first, last))
-            cells = np.arange(start, stop, stride)
-        cells = np.asarray(cells)
-        starts = np.asarray(self.indptr[cells])
-        lengths = self.indptr[cells + 1] - starts
-        stops = np.concatenate([[0], np.cumsum(lengths)])
-        return self._matrix(stops, np.repeat(starts - stops[:-1], lengths) + np.arange(stops[-1]))
-
-    def _matrix(self, indptr: NDArray[np.int64], entries: NDArray[np.int64] | slice) -> csr_matrix:
-        parts = (self.data[entries].astype(np.float32), self.indices[entries].astype(np.int32), np.asarray(indptr))
-        return csr_matrix(parts, shape=(len(indptr) - 1, self.shape[1]))
-
-
-@dataclass(frozen=True)
-class StoredCells(Cells):
-    """Cells whose arrays lie in ``folder``; ``checksum`` is of what they were made from."""
-
-    folder: Path
-    checksum: str
-
-    def scratch(self, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """A file beside the counts, one for each of several processes."""
-        path = self.folder / f"{name}-{os.environ.get('RANK', '0')}.npy"
-        room: NDArray[np.float32] = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-        return room
-
-
 @dataclass(frozen=True)
 class StoredSection:
     """A section in the cache. ``genes``: Ensembl id of each column."""
@@ -115,10 +71,7 @@ class StoredSection:
 
     def cells(self, genes: list[str]) -> StoredCells:
         """Its cells for an encoder of these ``genes``, which hold all of the section's."""
-        rows = gene_places(self.genes, genes)
-        counts: Any = StoredCounts(self.folder, len(rows))
-        xy, neighbours, weights, distances = (_load(self.folder / f"{name}.npy") for name in _PLACED)
-        return StoredCells(counts, rows, xy, neighbours, weights, distances, self.folder, self.checksum)
+        return read_cells(self.folder, gene_places(self.genes, genes), self.checksum)
 
 
 def store_section(
@@ -219,22 +172,10 @@ def _part(table: AnnData, blocks: Blocks, held_out: bool, where: str) -> NDArray
 def _write(table: AnnData, folder: Path, config: EncoderConfig, about: dict[str, Any]) -> None:
     genes = [str(gene) for gene in table_genes(table) if gene]
     cells = prepare_cells(table, genes, config)
-    counts = cells.counts
     with staged_folder(folder, mark=_ABOUT) as stage:
         stage.mkdir()
-        arrays = {
-            "indptr": counts.indptr.astype(np.int64),
-            "indices": counts.indices.astype(np.min_scalar_type(max(len(genes) - 1, 0))),
-            "data": counts.data.astype(np.min_scalar_type(int(counts.data.max(initial=0)))),
-            **{name: getattr(cells, name) for name in _PLACED if getattr(cells, name) is not None},
-        }
-        for name, array in arrays.items():
-            np.save(stage / f"{name}.npy", array)
+        write_cells(cells, stage)
         # Columns are the genes in the order of the table.
         names = [genes[row] for row in cells.rows]
         text = json.dumps({**about, "genes": names, "n_cells": len(cells)}, indent=1)
         (stage / _ABOUT).write_text(text + "\n", encoding="utf-8")
-
-
-def _load(path: Path) -> Any:
-    return np.load(path, mmap_mode="r") if path.is_file() else None

@@ -103,24 +103,50 @@ def embed(
         dtype=dtype,
         progress=lambda d, n: progress(done_before + d, done_before + n),
     )
+    put_vectors(
+        table,
+        vectors,
+        loaded,
+        genes_known=len(cells.rows),
+        adapted=adapt,
+        seed=seed,
+        tissue=neighbours and cells.xy is not None,
+        dtype=dtype,
+        clusters=clusters,
+    )
+    return table
+
+
+def put_vectors(
+    table: AnnData,
+    vectors: NDArray[np.float32],
+    model: Model,
+    *,
+    genes_known: int,
+    adapted: bool,
+    seed: int,
+    tissue: bool,
+    dtype: str,
+    clusters: int,
+) -> None:
+    """Write ``vectors`` (n_cells, dim), clusters of them, and how they were made, as :func:`embed` says."""
     labels = cluster(vectors, clusters, seed) if clusters else None
     table.obsm[keys.X_STPLM] = vectors
     if labels is not None:
         table.obs[keys.CLUSTER] = labels
     table.uns.setdefault(keys.UNS, {})[keys.UNS_EMBEDDING] = {
-        "model": loaded.name,
-        "sha256": loaded.fingerprint(),
-        "dim": loaded.dim,
-        "own_dim": loaded.encoder.config.own_width,
-        "genes_known": len(cells.rows),
+        "model": model.name,
+        "sha256": model.fingerprint(),
+        "dim": model.dim,
+        "own_dim": model.encoder.config.own_width,
+        "genes_known": genes_known,
         "genes_total": table.n_vars,
-        "adapted": adapt,
+        "adapted": adapted,
         "seed": seed,
-        "tissue": neighbours and cells.xy is not None,
+        "tissue": tissue,
         "dtype": dtype,
         "versions": versions(),
     }
-    return table
 
 
 def encode(
