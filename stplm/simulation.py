@@ -7,9 +7,7 @@ Poisson. Everything follows from the seed; label and DAPI images are drawn tile 
 
 from __future__ import annotations
 
-import os
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +23,7 @@ from stplm.io.cell_ids import encode_cell_ids
 from stplm.palette import is_tumour_name
 from stplm.paths import resource
 from stplm.progress import Progress, no_progress
+from stplm.simulation_counts import draw_counts
 from stplm.simulation_tissue import Tissue, lay_out
 
 if TYPE_CHECKING:
@@ -33,13 +32,8 @@ if TYPE_CHECKING:
 
 TRUTH = "truth.parquet"
 """Beside the bundle's own files: ``cell_id``, ``class``, ``tumour``, ``region``, ``library_size``."""
-DISPERSION = 0.3
-"""Squared coefficient of variation of a gene's rate between cells of one class."""
-CONTROL_RATE = 0.002
-"""Mean counts of one negative control probe in one cell, about that of real sections."""
 AMBIENT = 0.02
 """Share of a cell's counts that comes from the section's mean profile: transcripts spill over."""
-_BLOCK = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -124,7 +118,7 @@ def simulate_section(
     measured = _panel(table, genes, controls, rng) if panel is None else _shipped_panel(table, panel, controls, rng)
     progress(1, steps)
     size = median_counts * rng.lognormal(0.0, 0.5, cells)
-    counts = _draw_counts(measured, tissue.kind, size, controls, rng)
+    counts = draw_counts(measured.rates, tissue.kind, size, controls, rng)
     ids = encode_cell_ids(np.arange(1, cells + 1))
     progress(2, steps)
     frame = pd.DataFrame(
@@ -218,33 +212,6 @@ def _with_controls(rates: npt.NDArray[np.float64], symbols: list[str], identifie
     kinds = ["Gene Expression"] * len(symbols) + ["Negative Control Probe"] * controls
     features = pd.DataFrame({"id": identifiers + probes, "name": symbols + probes, "feature_type": kinds})
     return _Panel(features, rates)
-
-
-def _draw_counts(
-    panel: _Panel,
-    kind: npt.NDArray[np.int64],
-    size: npt.NDArray[np.float64],
-    controls: int,
-    rng: np.random.Generator,
-) -> csr_matrix:
-    """Gamma-Poisson counts, (cells, genes + controls) int32, block by block so that no dense matrix is ever held."""
-    from scipy.sparse import csr_matrix, vstack
-
-    genes = panel.rates.shape[1]
-    rows = max(1, _BLOCK // (genes + controls))
-    starts = range(0, len(kind), rows)
-
-    def draw(start: int, own: np.random.Generator) -> csr_matrix:
-        part = slice(start, start + rows)
-        rate = np.full((len(kind[part]), genes + controls), CONTROL_RATE)
-        rate[:, :genes] = panel.rates[kind[part]] * (size[part, None] * DISPERSION)
-        rate[:, :genes] *= own.standard_gamma(1 / DISPERSION, (len(rate), genes))
-        return csr_matrix(own.poisson(rate).astype(np.int32))
-
-    # Each block has random numbers of its own, so that threads may draw them in any order.
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        blocks = list(threads.map(draw, starts, rng.spawn(len(starts))))
-    return csr_matrix(vstack(blocks))
 
 
 def _place_transcripts(

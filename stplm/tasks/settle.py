@@ -6,6 +6,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from stplm.random_numbers import mixed
+
 _NEGATIVES = 5
 """Cells that a new one is pushed away from, for each that it is drawn to; umap-learn's number."""
 _FIRST_STEP = 0.25
@@ -59,7 +61,7 @@ def _settle(places, found, weights, a, b, epochs, seed, out):  # type: ignore[no
         if total <= 0.0:
             x, y, total, top = places[found[i, 0], 0], places[found[i, 0], 1], 1.0, 1.0
         x, y = x / total, y / total
-        state = _mixed(seed + np.uint64(i + 1) * np.uint64(0x9E3779B97F4A7C15))
+        state = mixed(seed + np.uint64(i + 1) * np.uint64(0x9E3779B97F4A7C15))
         for epoch in range(epochs):
             step = _FIRST_STEP * (1.0 - epoch / epochs)
             for k in range(found.shape[1]):
@@ -73,7 +75,7 @@ def _settle(places, found, weights, a, b, epochs, seed, out):  # type: ignore[no
                     x += step * _clip(pull * dx)
                     y += step * _clip(pull * dy)
                 for _ in range(_NEGATIVES):
-                    state = _mixed(state)
+                    state = mixed(state)
                     j = np.int64(state % np.uint64(len(places)))
                     dx, dy = x - places[j, 0], y - places[j, 1]
                     d2 = dx * dx + dy * dy
@@ -87,12 +89,3 @@ def _settle(places, found, weights, a, b, epochs, seed, out):  # type: ignore[no
 @numba.njit(cache=True)
 def _clip(value):  # type: ignore[no-untyped-def]
     return min(max(value, -4.0), 4.0)
-
-
-@numba.njit(cache=True)
-def _mixed(state):  # type: ignore[no-untyped-def]
-    """The next random number: splitmix64 (Steele, Lea and Flood 2014)."""
-    z = state + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
