@@ -19,7 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-_CHUNK = 8192
+_CHUNK = 2048
+"""Cells of a batch: as many as keep the hidden states of a wide layer in a processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class Encoder(nn.Module, ABC):
     """Names of the parameters and buffers whose first axis is ``genes``."""
     own_time: ClassVar[float] = 0.5
     """About how much of the time of embedding goes to own vectors; for progress."""
+    keeps_own: ClassVar[bool] = False
+    """Whether a cell vector starts with the cell's own vector, unchanged."""
     config: EncoderConfig
 
     def __init__(self, genes: list[str], config: EncoderConfig) -> None:
@@ -95,9 +98,9 @@ class Encoder(nn.Module, ABC):
     def in_tissue(self, own: Tensor, shared: Tensor, around: Surroundings) -> Tensor:
         """Cell vectors (t, dim) of the cells of ``around``; ``own`` and ``shared`` are of all cells it points to."""
 
-    @abstractmethod
     def alone(self, own: Tensor) -> Tensor:
-        """Cell vectors (n, dim) where neighbours are left out or not known."""
+        """Cell vectors (n, dim) where neighbours are left out or not known: own vectors, and zeros after them."""
+        return nn.functional.pad(own, (0, self.config.dim - self.config.own_width))
 
     @abstractmethod
     def decode(self, vectors: Tensor, rows: Tensor) -> Tensor:

@@ -211,9 +211,6 @@ class RankEncoder(RankStage):
         mixed: Tensor = self.gate(shared, around)
         return mixed
 
-    def alone(self, own: Tensor) -> Tensor:
-        return own
-
 
 def _bert_config(c: RankStageConfig) -> BertConfig:
     sizes: dict[str, Any] = {

@@ -72,6 +72,7 @@ class _TissueBlock(nn.Module):
 class TissueStage(GeneDecoder):
     """The second stage: flow attention between the cells of a tile. The own stage is the subclass's."""
 
+    keeps_own: ClassVar[bool] = True
     config: TissueStageConfig
 
     def __init__(self, genes: list[str], config: TissueStageConfig) -> None:
@@ -91,9 +92,6 @@ class TissueStage(GeneDecoder):
         tokens = torch.cat([shared[around.cells], mean, _encode_place(around.place)], dim=1)
         tissue = self.tissue_out(self.tissue_blocks(self.tissue_in(tokens)))
         return torch.cat([own[around.cells], tissue], dim=1)
-
-    def alone(self, own: Tensor) -> Tensor:
-        return nn.functional.pad(own, (0, self.config.tissue_dim))
 
 
 class TissueEncoder(TissueStage):

@@ -102,7 +102,7 @@ def section_log_proba(
     """
     import torch
 
-    from stplm.tasks.embed import encode
+    from stplm.tasks.encode import encode
     from stplm.tasks.finetune_patches import take_columns
 
     vectors = encode(encoder, cells, neighbours=heads.config.neighbours, device=device, dtype=dtype, progress=progress)

@@ -74,6 +74,21 @@ def prepare_cells(table: AnnData, genes: list[str], config: EncoderConfig) -> Ce
 
     Raises GeneError when no gene matches, SectionError when there is no cell or the counts are not integers.
     """
+    columns, rows = matched_genes(table, genes)
+    counts = counts_matrix(table)
+    if len(columns) < counts.shape[1]:
+        counts = counts[:, columns]
+    if keys.SPATIAL not in table.obsm:
+        return Cells(counts, rows, None, None, None, None)
+    xy = np.asarray(table.obsm[keys.SPATIAL], dtype=np.float64)[:, :2]
+    return Cells(counts, rows, xy, *near_cells(xy, config))
+
+
+def matched_genes(table: AnnData, genes: list[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Columns of a table that a model of these ``genes`` knows, and the model's row of each, both int64 (m,).
+
+    Raises GeneError when no gene matches, SectionError when there is no cell.
+    """
     if table.n_obs == 0:
         raise SectionError("This section has no cell.", mend="Choose another section, or fewer filters.")
     rows = gene_places(table_genes(table), genes)
@@ -85,19 +100,13 @@ def prepare_cells(table: AnnData, genes: list[str], config: EncoderConfig) -> Ce
             expected=f"some of the model's {len(genes)} genes",
             mend="Adapt the model to this section (stplm.adapt, or tick Adapt in the Embed dock).",
         )
-    counts = counts_matrix(table)
-    if len(known) < counts.shape[1]:
-        counts = counts[:, known]
-    if keys.SPATIAL not in table.obsm:
-        return Cells(counts, rows[known], None, None, None, None)
-    xy = np.asarray(table.obsm[keys.SPATIAL], dtype=np.float64)[:, :2]
-    return Cells(counts, rows[known], xy, *_neighbours(xy, config))
+    return known, rows[known]
 
 
-def _neighbours(
+def near_cells(
     xy: NDArray[np.float64], config: EncoderConfig
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
-    """Rectangular arrays (n, k): neighbours, their weights by a Gaussian of the distance, distances in µm."""
+    """Neighbours, their weights by a Gaussian of the distance, distances in µm, each (n, k): as in :class:`Cells`."""
     graph = neighbour_graph(xy, k=config.neighbours, radius=config.neighbour_radius)
     degrees = np.diff(graph.indptr)
     column = np.arange(graph.n_edges) - np.repeat(graph.indptr[:-1], degrees)

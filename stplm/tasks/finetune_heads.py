@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stplm.evidence import PROFILE_WEIGHT
 from stplm.nn.class_losses import class_weights, label_probabilities
 from stplm.nn.heads import ClassHeads, HeadsConfig
-from stplm.tasks.embed import encode
+from stplm.tasks.encode import encode
 from stplm.tasks.finetune_data import training_labels
 from stplm.tasks.finetune_patches import take_columns
 from stplm.tasks.linear import fit_logistic

@@ -28,7 +28,7 @@ from stplm.models import DEFAULT, Model, load_model, versions
 from stplm.progress import Progress, no_progress
 from stplm.tasks.cells import prepare_cells, table_genes
 from stplm.tasks.device import choose_device
-from stplm.tasks.embed import encode
+from stplm.tasks.encode import encode
 from stplm.tokens.vocabulary import gene_places, match_genes
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from stplm.errors import GeneError, SectionError
 from stplm.io.cell_table import counts_matrix
 from stplm.tasks.cells import prepare_cells, table_genes
 from stplm.tasks.device import choose_device
-from stplm.tasks.embed import encode
+from stplm.tasks.encode import encode
 from stplm.tasks.impute_panel import SCALE
 from stplm.tokens.vocabulary import gene_places
 

@@ -9,7 +9,7 @@ import numpy as np
 from stplm import keys
 from stplm.errors import ModelError
 from stplm.io.groups import as_table
-from stplm.tasks.embed import cluster
+from stplm.tasks.clusters import cluster
 
 if TYPE_CHECKING:
     from anndata import AnnData

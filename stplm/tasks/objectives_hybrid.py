@@ -18,8 +18,10 @@ from torch import Tensor
 from stplm.errors import SectionError
 from stplm.nn.encoder import Surroundings
 from stplm.nn.losses import negative_binomial_nll
-from stplm.tasks.embed import own_batches
+from stplm.nn.team import Team
+from stplm.tasks.encode import encode_own
 from stplm.tasks.objectives import Objective, Parts, Share, dense_counts, draw_patch, place_patch
+from stplm.tasks.sources import Source
 
 if TYPE_CHECKING:
     from stplm.nn.encoder import GeneDecoder
@@ -121,7 +123,7 @@ class HybridObjective(Objective):
 def own_vectors(encoder: HybridEncoder, cells: Cells) -> NDArray[np.float32]:
     """Own vectors (n, own_dim) of all cells; on the disk beside the counts where those are there."""
     out = cells.scratch("own", (len(cells), encoder.config.own_width))
-    with torch.inference_mode():
-        for batch, vectors in own_batches(encoder, cells, next(encoder.parameters()).device):
-            out[batch] = vectors.cpu().numpy()
+    with Team(next(encoder.parameters()).device) as team:
+        for _ in encode_own(encoder, Source.of_cells(cells), out, team):
+            pass
     return out
