@@ -47,6 +47,7 @@ class Team:
     def __exit__(self, *_: object) -> None:
         if self._threads is not None:
             self._threads.shutdown(cancel_futures=True)
+            self._threads = None
             # torch tells threads that are yet to come what it was told last.
             torch.set_num_threads(self._before)
 

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
-
     from anndata import AnnData
     from numpy.typing import NDArray
     from spatialdata import SpatialData

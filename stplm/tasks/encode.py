@@ -126,11 +126,12 @@ def encode_own(
         yield done
 
 
-def bands(xy: NDArray[np.float64], config: EncoderConfig, cells: int = BAND_CELLS) -> Iterator[Band]:
-    """The bands of a section with all cells that theirs see: those of the halo, and the neighbours of both."""
+def bands(xy: NDArray[np.float64], config: EncoderConfig, cells: int | None = None) -> Iterator[Band]:
+    """The bands of a section, of about ``cells`` cells (default :data:`BAND_CELLS`), with all cells that theirs see:
+    those of the halo, and the neighbours of both."""
     from stplm.spatial.tiles import iter_bands
 
-    return iter_bands(xy, config.tile_size, config.halo + config.neighbour_radius, cells)
+    return iter_bands(xy, config.tile_size, config.halo + config.neighbour_radius, cells or BAND_CELLS)
 
 
 def encode_band(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stplm.spatial.tiles import count_tiles, iter_tiles
+from stplm.spatial.tiles import count_tiles, iter_bands, iter_tiles
 
 
 def _cells(n: int = 3000, seed: int = 0) -> np.ndarray:
@@ -71,3 +71,19 @@ def test_next_to_nothing(n: int) -> None:
     xy = np.zeros((n, 2))
     assert [t.cells.tolist() for t in iter_tiles(xy, 400, 100)] == [[0]] * n
     assert count_tiles(xy, 400) == n
+
+
+def test_bands_hold_the_same_tiles() -> None:
+    xy = np.random.default_rng(3).uniform(50, [3000, 5000], (4000, 2))
+    plain = {tuple(t.centre): (t.cells.tolist(), t.n_own) for t in iter_tiles(xy, 400, 100)}
+    found, cells = {}, []
+    for band in iter_bands(xy, 400, 100, 700):
+        near = xy[band.around]
+        cells.append(band.cells)
+        assert len(band.cells) >= 700 or band.rows.stop == 13
+        for t in iter_tiles(near, 400, 100, origin=band.origin, rows=band.rows):
+            found[tuple(t.centre)] = (band.around[t.cells].tolist(), t.n_own)
+    assert found == plain
+    assert len(cells) > 2
+    assert sorted(np.concatenate(cells)) == list(range(len(xy)))
+    assert list(iter_bands(xy[:0], 400, 100, 700)) == []
