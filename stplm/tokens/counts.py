@@ -41,8 +41,18 @@ def count_blocks(table: AnnData, rows: int = ROWS_A_BLOCK) -> Iterator[CountBloc
         matrix = sparse.csr_matrix(matrix)
     for start in range(0, table.n_obs, rows):
         stop = min(start + rows, table.n_obs)
-        part = matrix[start:stop]
+        part = rows_of(matrix, start, stop) if isinstance(matrix, sparse.csr_matrix) else matrix[start:stop]
         yield CountBlock(start, stop, counts_csr(part.compute() if hasattr(part, "compute") else part, where))
+
+
+def rows_of(matrix: sparse.csr_matrix, start: int, stop: int) -> sparse.csr_matrix:
+    """Rows of a CSR matrix in memory, without copying their values: not to be written to."""
+    first, last = int(matrix.indptr[start]), int(matrix.indptr[stop])
+    parts = (matrix.data[first:last], matrix.indices[first:last], matrix.indptr[start : stop + 1] - first)
+    rows = sparse.csr_matrix(parts, shape=(stop - start, matrix.shape[1]), copy=False)
+    if matrix.has_canonical_format:  # what holds for all rows need not be looked for in each block
+        rows.has_canonical_format = True
+    return rows
 
 
 def gene_counts(matrix: Any, gene: int) -> NDArray[np.float32]:

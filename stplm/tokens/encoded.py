@@ -16,12 +16,13 @@ _ABOUT = "tokens.json"
 FIRST_OF_BIN = np.array([0, 1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56, 80, 113, 160], dtype=np.int64)
 N_BINS = len(FIRST_OF_BIN)
 """Count bins: 0 for special tokens and padding, then 1, 2, 3, 4, 5-6, 7-9, 10-13, ... up to 160 and more."""
-_BIN_OF_COUNT = (np.searchsorted(FIRST_OF_BIN, np.arange(FIRST_OF_BIN[-1] + 1), side="right") - 1).astype(np.uint8)
+BIN_OF_COUNT = (np.searchsorted(FIRST_OF_BIN, np.arange(FIRST_OF_BIN[-1] + 1), side="right") - 1).astype(np.uint8)
+"""Bin of counts 0 to 160; higher ones have that of 160."""
 
 
 def count_bins(counts: np.ndarray) -> np.ndarray:
     """The bin of each count (integers from 0), uint8, same shape: single up to 4, then steps of about the root of 2."""
-    bins: np.ndarray = _BIN_OF_COUNT[np.minimum(counts, FIRST_OF_BIN[-1])]
+    bins: np.ndarray = BIN_OF_COUNT[np.minimum(counts, FIRST_OF_BIN[-1])]
     return bins
 
 

@@ -23,10 +23,11 @@ from stplm.io.validate import counts_csr
 from stplm.progress import Progress, no_progress
 from stplm.spatial.graph import NeighbourGraph
 from stplm.tokens.counts import CountBlock, count_blocks
-from stplm.tokens.encoded import RankTokens, count_bins
+from stplm.tokens.encoded import RankTokens
 from stplm.tokens.medians import choose_medians, load_medians, medians_of
 from stplm.tokens.neighbourhood import graph_of, pooled_blocks
-from stplm.tokens.ranking import count_ranked, rank_block
+from stplm.tokens.pair_order import PairOrder
+from stplm.tokens.ranking import rank_block, survey
 from stplm.tokens.vocabulary import CLS, EOS, PAD, Vocabulary, gene_ids, load_vocabulary
 
 if TYPE_CHECKING:
@@ -202,10 +203,11 @@ def _encode(
 ) -> RankTokens:
     dtype = np.int16 if words.size <= np.iinfo(np.int16).max else np.int32
     nothing = CountBlock(0, 0, sparse.csr_matrix((0, len(columns.tokens)), dtype=np.int32))
-    parts = [_encode_block(nothing, columns, specials, max_length, 0, dtype)]
+    order = PairOrder(columns.tokens, columns.medians)
+    parts = [_encode_block(nothing, columns, order, specials, max_length, 0, dtype)]
     progress(0, n_cells)
     for block in blocks:
-        parts.append(_encode_block(block, columns, specials, max_length, min_counts, dtype))
+        parts.append(_encode_block(block, columns, order, specials, max_length, min_counts, dtype))
         progress(block.stop, n_cells)
     ids, bins, lengths, cells = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
@@ -216,6 +218,7 @@ def _encode(
 def _encode_block(
     block: CountBlock,
     columns: _Columns,
+    order: PairOrder,
     specials: tuple[int | None, int | None],
     max_length: int,
     min_counts: int,
@@ -229,14 +232,16 @@ def _encode_block(
     first, last = specials
     around = (first is not None) + (last is not None)
     csr = (counts.indptr, counts.indices, counts.data)
-    lengths = np.minimum(count_ranked(*csr, columns.tokens), max_length - around) + around
+    found, top = survey(*csr, columns.tokens)
+    lengths = np.minimum(found, max_length - around) + around
     stops = np.cumsum(lengths)
     starts = stops - lengths
-    ids, raw = np.zeros((2, int(stops[-1]) if len(stops) else 0), dtype=np.int32)
+    size = int(stops[-1]) if len(stops) else 0
+    ids, bins = np.zeros(size, dtype=dtype), np.zeros(size, dtype=np.uint8)
     gene_starts, gene_stops = starts + (first is not None), stops - (last is not None)
-    rank_block(*csr, columns.tokens, columns.medians, gene_starts, gene_stops, ids, raw)
+    rank_block(csr, columns.tokens, columns.medians, order, top, gene_starts, gene_stops, ids, bins)
     if first is not None:
         ids[starts] = first
     if last is not None:
         ids[stops - 1] = last
-    return ids.astype(dtype), count_bins(raw), lengths, cells
+    return ids, bins, lengths, cells

@@ -1,4 +1,8 @@
-"""The inner loop of rank value encoding: sort each cell's genes in place, over flat arrays, on all cores."""
+"""The inner loop of rank value encoding, over flat arrays and on all cores.
+
+Where there are few (gene, count) pairs cells are read off their common order (:mod:`stplm.tokens.pair_order`);
+elsewhere each cell's genes are sorted.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,8 @@ import numba
 import numpy as np
 
 from stplm.kernels import ONE_AT_A_TIME
+from stplm.tokens.encoded import BIN_OF_COUNT
+from stplm.tokens.pair_order import PairOrder
 
 _RUN = 16
 _ROWS_A_TASK = 256
@@ -14,49 +20,62 @@ _TOP = np.int64(0x7FFFFFFF)
 
 
 def rank_block(
-    indptr: np.ndarray,
-    indices: np.ndarray,
-    counts: np.ndarray,
+    csr: tuple[np.ndarray, np.ndarray, np.ndarray],
     tokens: np.ndarray,
     medians: np.ndarray,
+    order: PairOrder,
+    top: np.ndarray,
     starts: np.ndarray,
     stops: np.ndarray,
     ids: np.ndarray,
-    raw: np.ndarray,
+    bins: np.ndarray,
 ) -> None:
-    """Write each row's tokens, best first, to ``ids[starts[i]:stops[i]]``, and their counts to ``raw``.
+    """Write each row's tokens, best first, to ``ids[starts[i]:stops[i]]``, and their count bins to ``bins``.
 
     Parameters
     ----------
-    indptr, indices, counts
-        CSR of int32 counts; zeros are skipped.
+    csr
+        indptr, indices and data of int32 counts; zeros are skipped.
     tokens
         int32, (n_genes,): token of each column, -1 where there is none.
     medians
         float64, (n_genes,): what counts are divided by.
+    order
+        The common order of the same tokens and medians; kept from block to block.
+    top
+        int64, (n_genes,): highest count of each gene that has a token (:func:`survey`).
     starts, stops
         int64, (n_rows,): where rows go; genes beyond ``stops`` are cut.
-    ids, raw
-        int32, filled here.
+    ids, bins
+        Filled here: integers that hold any token, and uint8 (:func:`stplm.tokens.encoded.count_bins`).
 
     Notes
     -----
     Order: count / median descending, then count descending, then token ascending. Quotients are compared to 40 bits,
     so that rounding never decides between values that are equal in exact arithmetic.
     """
+    if order.reaches(top, len(csr[1])):
+        order.write(csr, starts, stops, ids, bins)
+        return
     with ONE_AT_A_TIME:
-        _rank(indptr, indices, counts, tokens, medians, starts, stops, ids, raw)
+        _rank(*csr, tokens, medians, BIN_OF_COUNT, starts, stops, ids, bins)
 
 
 @numba.njit(cache=True)
-def count_ranked(indptr: np.ndarray, indices: np.ndarray, counts: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-    """How many genes of each row have counts and a token: int64, (n_rows,)."""
+def survey(
+    indptr: np.ndarray, indices: np.ndarray, counts: np.ndarray, tokens: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """How many genes of each row have counts and a token, and each such gene's highest count: int64."""
     lengths = np.zeros(len(indptr) - 1, dtype=np.int64)
+    top = np.zeros(len(tokens), dtype=np.int64)
     for i in range(len(lengths)):
         for at in range(indptr[i], indptr[i + 1]):
-            if counts[at] > 0 and tokens[indices[at]] >= 0:
+            gene, count = indices[at], counts[at]
+            if count > 0 and tokens[gene] >= 0:
                 lengths[i] += 1
-    return lengths
+                if count > top[gene]:
+                    top[gene] = count
+    return lengths, top
 
 
 @numba.njit(cache=True)
@@ -101,10 +120,11 @@ def _rank_rows(
     counts: np.ndarray,
     tokens: np.ndarray,
     medians: np.ndarray,
+    bin_of_count: np.ndarray,
     starts: np.ndarray,
     stops: np.ndarray,
     ids: np.ndarray,
-    raw: np.ndarray,
+    bins: np.ndarray,
 ) -> None:
     longest = 0
     for i in range(first, last):
@@ -126,7 +146,7 @@ def _rank_rows(
         start = starts[i]
         for at in range(min(m, stops[i] - start)):
             ids[start + at] = low[at] & _LOW
-            raw[start + at] = _TOP - (low[at] >> 32)
+            bins[start + at] = bin_of_count[min(_TOP - (low[at] >> 32), len(bin_of_count) - 1)]
 
 
 @numba.njit(parallel=True, cache=True)
@@ -136,14 +156,15 @@ def _rank(
     counts: np.ndarray,
     tokens: np.ndarray,
     medians: np.ndarray,
+    bin_of_count: np.ndarray,
     starts: np.ndarray,
     stops: np.ndarray,
     ids: np.ndarray,
-    raw: np.ndarray,
+    bins: np.ndarray,
 ) -> None:
     """The parallel loop only: numba takes long to compile a parallel function, and longer the more is in it."""
     n = len(indptr) - 1
     for task in numba.prange((n + _ROWS_A_TASK - 1) // _ROWS_A_TASK):
         first = task * _ROWS_A_TASK
         last = min(first + _ROWS_A_TASK, n)
-        _rank_rows(first, last, indptr, indices, counts, tokens, medians, starts, stops, ids, raw)
+        _rank_rows(first, last, indptr, indices, counts, tokens, medians, bin_of_count, starts, stops, ids, bins)

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import results, run
 from benchmarks.rows import Row, fill_growth, memory
 from benchmarks.sections import Sections
-from benchmarks.speed import graph
+from benchmarks.speed import graph, tokens
 
 
 @pytest.fixture(scope="session")
@@ -106,3 +106,17 @@ def test_the_graph_agrees_with_brute_force(sections: Sections, monkeypatch: pyte
     swapped[[0, 100]] = swapped[[100, 0]]
     found = graph.neighbours.nearest(swapped, 10)
     assert not graph.same_nearest(graph.neighbour_graph(xy, k=10), *found)
+
+
+def test_tokens_agree_with_the_loop_over_cells_and_a_wrong_order_is_seen(
+    sections: Sections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "REFERENCE_CELLS", 150)
+    rows = tokens.measure(sections, (150,))
+    assert {r.agrees for r in rows} == {True}
+    table = sections.table(150, tokens.MULTI)
+    theirs = tokens.by_reference(table)
+    found = tokens.encode(table)
+    found.ids[1 : found.offsets[1]] = found.ids[1 : found.offsets[1]][::-1].copy()
+    assert not tokens.same(table, found, theirs)
+    assert not tokens.same(table, tokens.encode(table[:149]), theirs)
