@@ -76,7 +76,7 @@ def run_sections(
 
     Parameters and errors as for :func:`apply_to_sections`; ``do`` gives the outcome, or raises.
     """
-    tell = on_change or _tell_nobody
+    tell = on_change or tell_nobody
     ended = list(runs)
     total = len(runs) * PARTS
     for i, run in enumerate(runs):
@@ -90,14 +90,18 @@ def run_sections(
         except Cancelled:
             tell(i, replace(run, state="cancelled"))
             raise
-        except StplmError as error:
-            ended[i] = replace(run, state="failed", error=error)
         except Exception as error:  # whatever is wrong with one section must not cost the night
-            problem = f"Something went wrong: {error or type(error).__name__}"
-            ended[i] = replace(run, state="failed", error=StplmError(problem, where=run.section))
+            ended[i] = failed(run, error)
         tell(i, ended[i])
     progress(total, total)
     return ended
+
+
+def failed(run: SectionRun, error: Exception) -> SectionRun:
+    """A section's outcome after an error."""
+    if not isinstance(error, StplmError):
+        error = StplmError(f"Something went wrong: {str(error) or type(error).__name__}", where=run.section)
+    return replace(run, state="failed", error=error)
 
 
 def sections_in(paths: Iterable[str | Path], out: str | Path) -> list[SectionRun]:
@@ -126,5 +130,5 @@ def _name(path: Path) -> str:
     return re.sub(r"[^\w.+-]+", "_", name).strip("._") or "section"
 
 
-def _tell_nobody(place: int, run: SectionRun) -> None:
+def tell_nobody(place: int, run: SectionRun) -> None:
     """The default of ``on_change``."""
