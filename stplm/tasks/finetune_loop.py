@@ -49,12 +49,16 @@ class Learner(nn.Module):
         """1 or 0 where the loss is worked out, for several processes to agree on."""
         return self._weights.new_full((), float(on))
 
-    def forward(self, patches: list[Patch], total: float, seed: list[int]) -> Tensor:
-        """Loss summed over the scored cells of ``patches``, over ``total``."""
+    def forward(self, patches: list[Patch], total: float, draw: int) -> Tensor:
+        """Loss summed over the scored cells of ``patches``, over ``total``.
+
+        What a patch draws follows from ``draw`` and the patch, not from what its process has done before.
+        """
         config, loss = self._config, self._weights.new_zeros(())
         for patch in patches:
-            random = np.random.default_rng([*seed, patch.section, int(patch.cells[0])])
+            random = np.random.default_rng([draw, patch.section, int(patch.cells[0])])
             generator = torch.Generator(self._weights.device).manual_seed(int(random.integers(2**62)))
+            torch.manual_seed(int(random.integers(2**62)))  # of dropout
             log_proba = self._forward.log_proba(
                 patch, thinning=config.thinning, turn=float(random.uniform(0, 2 * np.pi)), generator=generator
             )
@@ -183,12 +187,11 @@ def _loop(
             for parameters in optimiser.param_groups:
                 parameters["lr"] = parameters["highest"] * rate
             draw = int(np.random.default_rng([config.seed, epoch, _TURN, number]).integers(2**62))
-            torch.manual_seed(draw)
             total, value = sum(p.scored for p in batch), 0.0
             optimiser.zero_grad(set_to_none=True)
-            for part, patches in enumerate(at_once(batch, _AT_ONCE * processes.count)):
+            for patches in at_once(batch, _AT_ONCE * processes.count):
                 with half:
-                    loss = wrapped(patches[processes.index :: processes.count], total / processes.count, [draw, part])
+                    loss = wrapped(patches[processes.index :: processes.count], total / processes.count, draw)
                 processes.backward(loss)
                 value += float(processes.mean(loss.detach()))
             torch.nn.utils.clip_grad_norm_(learnt, _CLIP)

@@ -6,6 +6,9 @@ Each step draws cells from one section, splits their counts in two (see ``nn/thi
 - *contrast*: the two parts of a cell are nearer to each other than to any other cell;
 - *tissue*: in a patch of tissue with some cells blanked and some genes masked, predict what was held out (negative
   binomial; CellPLM's masked expression, with the loss on what was masked only).
+
+With several ``patches`` a step, the cells are dealt to as many pieces, each with a patch and losses of its own, and the
+step's loss is their mean: it does not depend on how many processes share them.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stplm.nn.encoder import Surroundings
@@ -27,8 +31,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TissueBatch:
-    """Counts (n, m) of random cells and (p, m) of a patch, its surroundings, gene rows (m,), what is yet to draw.
+class TissuePiece:
+    """Counts (n, m) of random cells and (p, m) of a patch, its surroundings, what is yet to draw.
 
     ``patch`` and ``around`` are None on steps without a patch.
     """
@@ -36,44 +40,70 @@ class TissueBatch:
     counts: Tensor
     patch: Tensor | None
     around: Surroundings | None
-    rows: Tensor
     generator: torch.Generator
-    cells: int
+
+
+@dataclass(frozen=True)
+class TissueBatch:
+    """Pieces of a batch; the loss is the sum of theirs times ``weight``. Gene ``rows`` (m,)."""
+
+    pieces: list[TissuePiece]
+    weight: float
+    rows: Tensor
+
+    @property
+    def cells(self) -> int:
+        """How many cells are in it."""
+        return sum(len(p.counts) + (0 if p.patch is None else len(p.patch)) for p in self.pieces)
 
 
 class TissueObjective(Objective):
     """Own, contrast and tissue losses of a :class:`~stplm.nn.tissue.TissueEncoder`."""
 
     def draw(self, cells: Cells, step: int, random: np.random.Generator, share: Share) -> TissueBatch:
-        config, device = self.config, self.device
         known = drawable(cells)
-        chosen = random.choice(known, min(config.batch, len(known)), replace=False)
-        # Every process needs a cell, or it has no loss to give.
-        mine = chosen[share.index :: share.count] if len(chosen) >= share.count else chosen
-        seeds = random.integers(2**62, size=share.count)
+        chosen = random.choice(known, min(self.config.batch, len(known)), replace=False)
+        n = max(self.config.patches, share.count)
+        seeds = random.integers(2**62, size=n)
+        # Each piece draws for itself, so that it is the same whichever process has it.
+        own = [random] if n == 1 else [np.random.default_rng(seed) for seed in seeds]
+        pieces = [
+            # Every piece needs a cell, or it has no loss to give.
+            self._piece(cells, chosen[i::n] if len(chosen) >= n else chosen, step, own[i], int(seeds[i]))
+            for i in range(share.index, n, share.count)
+        ]
+        return TissueBatch(pieces, share.count / n, torch.as_tensor(cells.rows, device=self.device))
+
+    def _piece(
+        self, cells: Cells, chosen: NDArray[np.int64], step: int, random: np.random.Generator, seed: int
+    ) -> TissuePiece:
+        config, device = self.config, self.device
         patch = around = None
         if step % 2 == 0 and cells.xy is not None and config.tissue_weight:
-            where = [draw_patch(cells, config.patch, random) for _ in range(share.count)][share.index]
+            where = draw_patch(cells, config.patch, random)
             patch, around = dense_counts(cells, where, device), place_patch(cells, where, random, device)
-        return TissueBatch(
-            dense_counts(cells, mine, device),
-            patch,
-            around,
-            torch.as_tensor(cells.rows, device=device),
-            torch.Generator(device=device).manual_seed(int(seeds[share.index])),
-            len(mine) + (0 if patch is None else len(patch)),
-        )
+        generator = torch.Generator(device=device).manual_seed(seed)
+        return TissuePiece(dense_counts(cells, chosen, device), patch, around, generator)
 
     def forward(self, batch: TissueBatch) -> tuple[Tensor, Parts]:
-        loss, parts = self._own_loss(batch)
-        if batch.patch is not None and batch.around is not None:
-            tissue = self._tissue_loss(batch.patch, batch.around, batch)
+        loss, parts = batch.rows.new_zeros((), dtype=torch.float32), dict[str, Tensor]()
+        for piece in batch.pieces:
+            found, of_piece = self._losses(piece, batch.rows)
+            loss = loss + batch.weight * found
+            for name, value in of_piece.items():
+                parts[name] = parts.get(name, 0.0) + batch.weight * value
+        return loss, parts
+
+    def _losses(self, piece: TissuePiece, rows: Tensor) -> tuple[Tensor, Parts]:
+        loss, parts = self._own_loss(piece, rows)
+        if piece.patch is not None and piece.around is not None:
+            tissue = self._tissue_loss(piece.patch, piece.around, piece.generator, rows)
             loss = loss + self.config.tissue_weight * tissue
             parts["tissue"] = tissue.detach()
         return loss, parts
 
-    def _own_loss(self, batch: TissueBatch) -> tuple[Tensor, Parts]:
-        config, encoder, rows = self.config, self.encoder, batch.rows
+    def _own_loss(self, batch: TissuePiece, rows: Tensor) -> tuple[Tensor, Parts]:
+        config, encoder = self.config, self.encoder
         views = split_counts(batch.counts, config.thin_low, config.thin_high, batch.generator)
         vectors = [
             encoder.encode_own(
@@ -88,8 +118,8 @@ class TissueObjective(Objective):
         contrast = info_nce(a, b, config.temperature)
         return own + config.contrast_weight * contrast, {"own": own.detach(), "contrast": contrast.detach()}
 
-    def _tissue_loss(self, counts: Tensor, around: Surroundings, batch: TissueBatch) -> Tensor:
-        config, encoder, rows, generator = self.config, self.encoder, batch.rows, batch.generator
+    def _tissue_loss(self, counts: Tensor, around: Surroundings, generator: torch.Generator, rows: Tensor) -> Tensor:
+        config, encoder = self.config, self.encoder
         seen, held_out = split_counts(counts, config.thin_low, config.thin_high, generator)
         genes = random_mask(counts.shape, config.gene_mask, counts, generator)
         blank = random_mask((len(counts), 1), config.cell_mask, counts, generator)

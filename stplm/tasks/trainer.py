@@ -164,5 +164,6 @@ def _run(objective: Objective, tables: Sequence[Cells], config: TrainingConfig, 
         "architecture": encoder.config.to_dict(),
         "genes": hashlib.sha256("\n".join(encoder.genes).encode()).hexdigest(),
         "sections": [fingerprint(cells) for cells in tables],
-        "processes": processes.count,
+        # What a step learns from; a number of processes up to that may change on the way.
+        "patches a step": max(config.patches, processes.count),
     }

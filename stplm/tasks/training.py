@@ -44,7 +44,8 @@ class TrainingConfig:
     seed
         The same seed gives the same weights.
     patches
-        Patches a step (rank, hybrid), shared by the processes.
+        Patches a step, shared by the processes, which get one each at least. For the tissue preset also the pieces that
+        ``batch`` is dealt to.
     masked_gene_weight, own_weight
         Of masked genes, and of what a cell's own vector must predict (rank).
     precision
