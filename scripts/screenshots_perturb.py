@@ -44,7 +44,7 @@ def perturb(stage: Stage) -> None:
     dock.by.activated.emit(dock.by.currentIndex())
     stage.until(lambda: session.colouring.by == "response:A", 60)
     stage.save("perturb-neighbours")
-    dock.screen.value = True
+    dock.every_gene.value = True
     dock.run.click()
     stage.until(lambda: len(state.scenarios) == 2 and session.colouring.by == "shift:B", 300)
     stage.save("perturb-screen")

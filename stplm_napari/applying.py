@@ -179,7 +179,7 @@ class Applying:
 
     def summary(self) -> str:
         """How the list stands, in words."""
-        states = [run.state for run in self.runs]
+        states: list[str] = [run.state for run in self.runs]
         done = states.count(DONE) + states.count(SKIPPED)
         words = f"{done} of {len(states)} sections done"
         if n := states.count(SKIPPED):
@@ -194,5 +194,5 @@ class Applying:
 
     def _on_ended(self) -> None:
         # Whatever was begun when the job ended otherwise than by itself waits again.
-        self.runs = [replace(run, state=WAITING) if run.state == RUNNING else run for run in self.runs]
+        self.runs = [replace(run, state="waiting") if run.state == RUNNING else run for run in self.runs]
         self.changed.emit()

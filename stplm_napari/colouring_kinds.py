@@ -168,8 +168,8 @@ _SCORES = (
     (by.UNKNOWN, "Unknown (unlike your labels)", keys.UNKNOWN, UNKNOWN_MAP, "like a label", "unlike all"),
 )
 add_kind(Kind(by.CLASS, _one(by.CLASS, "Class", MODEL, keys.CLASS), _classes, lasts="look"))
-for _key, _words, _obs, *_how in _SCORES:
-    add_kind(Kind(_key, _one(_key, _words, MODEL, _obs), partial(_score, _obs, *_how)))
+for _key, _words, _obs, _cmap, _low, _high in _SCORES:
+    add_kind(Kind(_key, _one(_key, _words, MODEL, _obs), partial(_score, _obs, _cmap, _low, _high)))
 add_kind(Kind(by.CLUSTER, _one(by.CLUSTER, "Embedding cluster", MODEL, keys.CLUSTER), _clusters))
 add_kind(Kind(by.LABEL, _one(by.LABEL, "Your labels only", CELLS), _labels, lasts="look"))
 add_kind(Kind(by.CELLS, _one(by.CELLS, "Outlines only", CELLS), _nothing))

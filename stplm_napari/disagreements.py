@@ -68,16 +68,19 @@ def compared(session: Session, name: str) -> Compared | None:
     if not session.is_predicted:
         return None
     table = session.table
-    said = table.obs[keys.CLASS].array
     template = "called {said}, but {against} in " + name.removeprefix(COLUMN)
-    sure = table.obs[keys.CONFIDENCE].to_numpy()
     if name == LABELS:
+        said, sure = table.obs[keys.CLASS].array, table.obs[keys.CONFIDENCE].to_numpy()
         rows, given = own_labels(session)
         codes = np.full(table.n_obs, -1)
         codes[rows] = given
-        found = disagreement(said, pd.Categorical.from_codes(codes, [c.name for c in session.classes]), sure)
+        found = disagreement(
+            said, pd.Categorical.from_codes(codes, pd.Index([c.name for c in session.classes], dtype=object)), sure
+        )
         words, template = "Your labels against the prediction.", "called {said}, but you labelled {against}"
-    elif name == TYPES:
+        return _shown(found, words, template)
+    said, sure = _said(session)
+    if name == TYPES:
         tumour = {c.name for c in session.classes if c.tumour}
         found = tumour_against_type(table.obs[keys.TUMOUR].to_numpy(), said, tumour)
         words = "Tumour probability of 0.5 or more in a cell of another type, or the reverse."
@@ -91,7 +94,25 @@ def compared(session: Session, name: str) -> Compared | None:
         words = f"The prediction against {name.removeprefix(COLUMN)}."
         if found.unmatched:
             words += f" Not compared, for no class has that name: {', '.join(found.unmatched)}."
+    return _shown(found, words, template)
+
+
+def _shown(found: Disagreement, words: str, template: str) -> Compared:
     return Compared(found.states, NAMES, _COLOURS, words, _OPACITIES, found=found, template=template)
+
+
+def _said(session: Session) -> tuple[pd.Categorical, NDArray[np.floating]]:
+    """What each cell is called, and how sure that is. A cell that the user labelled is of that class, as it is on the
+    tissue; it comes last, for it has been looked at."""
+    called, sure = session.table.obs[keys.CLASS].array, session.table.obs[keys.CONFIDENCE].to_numpy()
+    rows, given = own_labels(session)
+    if not len(rows):
+        return called, sure
+    names = list(dict.fromkeys([*map(str, called.categories), *(c.name for c in session.classes)]))
+    place = np.array([names.index(c.name) for c in session.classes])
+    codes, sure = called.codes.astype(np.int16), sure.copy()
+    codes[rows], sure[rows] = place[given], 0.0
+    return pd.Categorical.from_codes(codes, pd.Index(names, dtype=object)), sure
 
 
 def _cells_by_class(session: Session) -> dict[str, NDArray[np.int64]]:
@@ -143,13 +164,13 @@ def _grid_of(session: Session) -> CellGrid:
 class Disagreements:
     """The cells that disagree in the comparison on the tissue, one by one.
 
-    ``go_to(row)`` is called for the cell that is to be looked at.
+    ``go_to(row, why)`` is called for the cell that is to be looked at, ``done()`` when none is left.
     """
 
     moved = Signal()
 
-    def __init__(self, session: Session, go_to: Callable[[int], object]) -> None:
-        self._session, self._go_to, self._at = session, go_to, 0
+    def __init__(self, session: Session, go_to: Callable[[int, str], object], done: Callable[[], object]) -> None:
+        self._session, self._go_to, self._done, self._at = session, go_to, done, 0
         self.row = -1
         """The cell looked at, or -1."""
 
@@ -173,14 +194,14 @@ class Disagreements:
 
     def step(self, by: int) -> None:
         """Go on (1) or back (-1); a cell that was corrected leaves the list, and the next takes its place."""
-        rows = self.rows
-        if not len(rows):
+        shown, rows, place = self.shown, self.rows, self.place
+        if shown is None or not len(rows):
             self.row = -1
+            self._done()
         else:
-            place = self.place
             self._at = (self._at if place < 0 else place + by) % len(rows)
             self.row = int(rows[self._at])
-            self._go_to(self.row)
+            self._go_to(self.row, shown.reason(self.row))
         self.moved.emit()
 
 

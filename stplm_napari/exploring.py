@@ -83,11 +83,12 @@ class Exploring:
         seed: int = 0,
     ) -> Job:
         """Expected counts of genes; the tissue is coloured by the first."""
+        first = genes[0]
         given = {"genes": list(genes), "reference": reference, "model": model, "device": device, "seed": int(seed)}
 
         def put(result: Result) -> None:
             self._take(result, Step("impute", given))
-            self._workspace.viewing.colour_by(f"{IMPUTED}:{given['genes'][0]}")
+            self._workspace.viewing.colour_by(f"{IMPUTED}:{first}")
 
         return self._start(self.imputing, "Imputing genes", given, explore_tasks.impute_in_worker, put, unit="cells")
 

@@ -20,11 +20,11 @@ from stplm.errors import Cancelled
 from stplm.progress import Progress
 from stplm.tasks.finetune_config import FinetuneConfig, settings
 from stplm_napari import tasks
-from stplm_napari.finetune_worker import OUTCOME, TABLE, TRIALS
+from stplm_napari.finetune_worker import TRIALS
 from stplm_napari.jobs import Job, Slot
 from stplm_napari.process import WorkerProcess
 from stplm_napari.results import Result, snapshot
-from stplm_napari.runs import STOP, KeptModel, Run
+from stplm_napari.runs import OUTCOME, STOP, TABLE, KeptModel, Run
 from stplm_napari.script import pretty, writes
 from stplm_napari.session import Prediction, Revision
 from stplm_napari.steps import Step

@@ -154,8 +154,8 @@ def preview_of(path: Path, section: Any, table: Any) -> Preview:
     if exchange.cells is not None:
         there = exchange.cells[exchange.cells.index.isin(table.obs_names)]
         known = len(there)
-        for group, n in exchange.cells.value_counts(sort=False).items():
-            counts[str(group)] = counts.get(str(group), 0) + int(n)
+        for name, n in exchange.cells.value_counts(sort=False).items():
+            counts[str(name)] = counts.get(str(name), 0) + int(n)
     return Preview(path, exchange, find_units(exchange, section, table) if placed else None, known, counts)
 
 

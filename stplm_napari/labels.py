@@ -146,13 +146,13 @@ class Labels(Mapping[str, Label]):
         """What giving a label to rows changes; cells that have the class already keep theirs, with its time."""
         before = self._codes[rows]
         other = np.array([kind is None or kind.name != label.name for kind in self._kinds])[before]
-        rows = pd.unique(rows[other])
-        return LabelChange(self, rows, self._codes[rows], np.full(len(rows), self._code(label), np.int32))
+        changed: NDArray[np.int64] = pd.unique(rows[other]).astype(np.int64)
+        return LabelChange(self, changed, self._codes[changed], np.full(len(changed), self._code(label), np.int32))
 
     def cleared(self, rows: NDArray[np.integer]) -> LabelChange:
         """What clearing rows changes."""
-        rows = pd.unique(rows[self._codes[rows] != 0])
-        return LabelChange(self, rows, self._codes[rows], np.zeros(len(rows), np.int32))
+        changed: NDArray[np.int64] = pd.unique(rows[self._codes[rows] != 0]).astype(np.int64)
+        return LabelChange(self, changed, self._codes[changed], np.zeros(len(changed), np.int32))
 
     def taken_in(self, given: Iterable[tuple[NDArray[np.integer], Label]], *, replace: bool) -> LabelChange:
         """What giving several labels changes, the last one where a cell is given two; all others go with ``replace``.

@@ -311,7 +311,7 @@ def _tell_about_cells(layer: Layer, layers: SectionLayers) -> None:
             status["value"] = words
         return status
 
-    layer.get_status = MethodType(get_status, layer)  # type: ignore[method-assign]
+    layer.get_status = MethodType(get_status, layer)
 
 
 def _stay_in_microns(layer: Layer) -> None:

@@ -175,7 +175,7 @@ class CellOverlay:
     def show_classes(
         self,
         codes: ArrayLike,
-        colours: Sequence[str | Sequence[float]],
+        colours: Sequence[Any],
         *,
         visible: ArrayLike | None = None,
         opacities: ArrayLike | None = None,
@@ -350,7 +350,7 @@ def colour_steps(cmap: str) -> NDArray[np.float32]:
     return np.asarray(scale(np.linspace(0, 1, MAX_CLASSES)), np.float32)
 
 
-def _rgba(colours: Sequence[str | Sequence[float]]) -> NDArray[np.float32]:
+def _rgba(colours: Sequence[Any]) -> NDArray[np.float32]:
     from matplotlib.colors import to_rgba
 
     return np.array([to_rgba(c) for c in colours], np.float32).reshape(-1, 4)

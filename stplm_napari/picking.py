@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
     from numpy.typing import ArrayLike, NDArray
 
-    from stplm_napari.layers import SectionLayers
     from stplm_napari.selection import CellGrid
 
 REACH_UM = 4.0
@@ -21,6 +20,15 @@ REACH_UM = 4.0
 _TILE_PX = 256
 DRAG_PX = 4
 """A mouse that moved this many screen pixels was panning, not clicking."""
+
+
+class HasPicker(Protocol):
+    """Whatever knows the picker of now."""
+
+    @property
+    def picker(self) -> CellPicker:
+        """It."""
+        ...
 
 
 class CellPicker:
@@ -127,7 +135,7 @@ class CellPicker:
 
 
 def install_click(
-    viewer: Viewer, layers: SectionLayers, callback: Callable[[int, Any], None], *, reach_um: float = REACH_UM
+    viewer: Viewer, layers: HasPicker, callback: Callable[[int, Any], None], *, reach_um: float = REACH_UM
 ) -> Callable[[], None]:
     """Call ``callback(row, event)`` for every click on a cell, until the function that is returned is called.
 

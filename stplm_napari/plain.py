@@ -21,7 +21,9 @@ def restored(kind: type[T], record: Mapping[str, Any], start: T | None = None) -
         hint = hints[field.name]
         if field.name in record:
             given = record[field.name]
-            values[field.name] = restored(hint, given) if is_dataclass(hint) and isinstance(given, Mapping) else given
+            values[field.name] = (
+                restored(typing.cast(Any, hint), given) if is_dataclass(hint) and isinstance(given, Mapping) else given
+            )
         elif start is not None:
             values[field.name] = getattr(start, field.name)
     return kind(**values)

@@ -36,7 +36,7 @@ void main() {
 """
 
 
-class CellPointsVisual(Visual):
+class CellPointsVisual(Visual):  # type: ignore[misc]
     """Points in the colour of each, without blending; those of alpha 0 are left out.
 
     Parameters
@@ -49,7 +49,8 @@ class CellPointsVisual(Visual):
 
     def __init__(self, places: NDArray[np.float32], colours: NDArray[np.float32]) -> None:
         super().__init__(_VERTEX, _FRAGMENT)
-        self._low, self._high = (places.min(0), places.max(0)) if len(places) else (np.zeros(2), np.zeros(2))
+        places_or_zero = places if len(places) else np.zeros((1, 2), np.float32)
+        self._low, self._high = places_or_zero.min(0), places_or_zero.max(0)
         self._draw_mode = "points"
         self._index_buffer = gloo.IndexBuffer(np.zeros(1, np.uint32))
         self._colours = gloo.VertexBuffer(colours)

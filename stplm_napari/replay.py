@@ -37,8 +37,8 @@ def put_labels(table: AnnData, labels: Mapping[str, Sequence[str]], classes: Seq
     names = [str(c["name"]) for c in classes] + [n for n in labels if n not in {c["name"] for c in classes}]
     codes = np.full(table.n_obs, -1)
     for name, cells in labels.items():
-        codes[table.obs_names.get_indexer(pd.Index(cells, dtype=object))] = names.index(name)
-    table.obs[keys.LABEL] = pd.Categorical.from_codes(codes, names)
+        codes[table.obs_names.get_indexer(np.array(cells, object))] = names.index(name)
+    table.obs[keys.LABEL] = pd.Categorical.from_codes(codes, pd.Index(names))
     colours = {str(c["name"]): str(c["colour"]) for c in classes}
     table.uns[f"{keys.LABEL}_colors"] = [colours.get(name, "#9A9A9A") for name in names]
 

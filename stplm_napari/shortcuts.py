@@ -23,7 +23,7 @@ HELP: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (
         "Cells worth labelling",
         (
-            (NEXT_KEY, "Fly to the next one; it gets a ring"),
+            (NEXT_KEY, "Fly to the next one; the next that disagrees, while the tissue shows disagreements"),
             (f"Enter or {ACCEPT_KEY}", "Accept the class that is called"),
             ("1 to 9", "Give it this class instead"),
             (SKIP_KEY, "Skip it: it is not asked about again"),

@@ -54,8 +54,9 @@ class SpatialDataDock(QWidget):
 
     def __init__(self, viewer: Viewer, section: SpatialData) -> None:
         super().__init__()
-        self._viewer, self._sections, self._inner = viewer, [section], None
-        self.setLayout(QVBoxLayout())
+        self._viewer, self._sections = viewer, [section]
+        self._inner: Any = None
+        self._layout = QVBoxLayout(self)
 
     @property
     def viewer_model(self) -> Any:
@@ -81,7 +82,7 @@ class SpatialDataDock(QWidget):
             from napari_spatialdata._sdata_widgets import SdataWidget
 
             self._inner = SdataWidget(self._viewer, EventedList(self._sections))
-            self.layout().addWidget(self._inner)
+            self._layout.addWidget(self._inner)
             model = self._inner.viewer_model
             for layer in self._viewer.layers:
                 # It keeps a record of each layer from its insertion on, and fails at the removal of one it never saw.

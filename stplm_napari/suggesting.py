@@ -1,5 +1,7 @@
 """The cells worth labelling: a queue that follows the prediction, and the one that the user looks at.
 
+While the tissue shows a comparison, the cells that disagree are gone through instead, with the same keys.
+
 A cell is looked at from the moment the user asks for it (``N``) until it is answered or left (Esc). Only then do Enter,
 ``Y``, ``K`` and the digits speak of it, whichever dock is in front: asking for the cell says what the keys are for. At
 other times they do what they always do.
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
     from stplm.progress import Progress
     from stplm_napari.changes import Change
+    from stplm_napari.disagreements import Disagreements
     from stplm_napari.workspace import Workspace
 
 LENGTH = 20
@@ -101,8 +104,10 @@ class Suggesting:
     # --- what the user does ---
 
     def next(self) -> None:
-        """Fly to the next cell of the queue; the one that was looked at stays in it."""
-        if not self._session.is_embedded:
+        """Fly to the next cell of the queue, or the next that disagrees; the one that was looked at stays in it."""
+        if (disagreeing := self._disagreeing()) is not None:
+            disagreeing.step(1)
+        elif not self._session.is_embedded:
             self._say("Embed the cells first: suggestions are made from the embedding.")
         elif self.queue:
             self.go_to(self.queue[(self.place + 1) % len(self.queue)].row)
@@ -117,13 +122,27 @@ class Suggesting:
         found = next((s for s in self.queue if s.row == row), None)
         if found is None:
             return
-        self.current, self._fly = found, False
+        self._begin(found)
         if (canvas := self._workspace.canvas) is not None:
             canvas.layers.fly_to(row)
             self._draw_ring()
-        name, sure = self.called(row)
-        self._say(f"{found.reason[:1].upper()}{found.reason[1:]}" + (f" · called {name} {sure:.2f}" if name else ""))
+
+    def look_at(self, row: int, reason: str) -> None:
+        """Look at any cell, which the view shows already: the keys speak of it."""
+        self._ring.clear()
+        self._begin(Suggestion(row, str(self._session.table.obs_names[row]), reason))
+
+    def _begin(self, current: Suggestion) -> None:
+        self.current, self._fly = current, False
+        name, sure = self.called(current.row)
+        why = f"{current.reason[:1].upper()}{current.reason[1:]}"
+        self._say(why + (f" · called {name} {sure:.2f}" if name else ""))
         self.changed.emit()
+
+    def _disagreeing(self) -> Disagreements | None:
+        """The cells that disagree, while the tissue shows them."""
+        walk = self._workspace.viewing.disagreements
+        return walk if walk.shown is not None else None
 
     def accept(self) -> bool:
         """Give the current cell the class that is called, and go on; False where no cell is looked at."""
@@ -264,7 +283,9 @@ class Suggesting:
         place = max(self.place, 0)
         before, self.queue = self.queue, self._open(self.queue)
         answered = self.current is not None and not self._open([self.current])
-        if answered and self.queue:
+        if answered and (disagreeing := self._disagreeing()) is not None:
+            disagreeing.step(1)
+        elif answered and self.queue:
             # The cell that took its place in the queue is the next one.
             earlier = len(before[:place]) - len(self._open(before[:place]))
             self.go_to(self.queue[(place - earlier) % len(self.queue)].row)

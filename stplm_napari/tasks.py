@@ -219,7 +219,7 @@ def suggest(
     """``stplm.suggest`` from the prediction that the table holds; ``labels`` are the user's own, by cell id."""
     import stplm
 
-    rows = table.obs_names.get_indexer(pd.Index(skipped, dtype=object))
+    rows = table.obs_names.get_indexer(np.array(skipped, object))
     frame: pd.DataFrame = stplm.suggest(table, labels=labels, skip=rows[rows >= 0], n=n, within=within)
     return frame
 

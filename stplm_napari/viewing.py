@@ -35,7 +35,7 @@ class Viewing:
         self.watch = Watch(workspace)
         self.explaining = Explaining(workspace, self.watch)
         self.transcripts = TranscriptPoints(workspace)
-        self.disagreements = Disagreements(workspace.session, self.watch.go_to)
+        self.disagreements = Disagreements(workspace.session, self._visit, self._visited_all)
         self._bind("bind")
 
     def colour_by(self, key: str) -> None:
@@ -91,7 +91,16 @@ class Viewing:
             viewer.bind_key(key, None if go is None else _named(go), overwrite=True)
 
     def _step(self, by: int) -> None:
-        self.disagreements.step(by)
+        if self.disagreements.shown is not None:
+            self.disagreements.step(by)
+
+    def _visit(self, row: int, why: str) -> None:
+        self.watch.go_to(row)
+        self._workspace.suggesting.look_at(row, why)
+
+    def _visited_all(self) -> None:
+        self._workspace.suggesting.leave()
+        self._workspace.viewer.status = "No cell disagrees."
 
 
 def _named(action: Any) -> Any:

@@ -6,7 +6,7 @@ the other side has no word for, is neither right nor wrong.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,8 +42,13 @@ class Disagreement:
 
     def pairs(self) -> pd.Series:
         """Number of disagreeing cells by (said, against), the most frequent first."""
-        frame = pd.DataFrame({"said": self.said[self.rows], "against": self.against[self.rows]})
-        return frame.groupby(["said", "against"], observed=True).size().sort_values(ascending=False, kind="stable")
+        width = len(self.against.categories)
+        both = self.said.codes[self.rows].astype(np.int64) * width + self.against.codes[self.rows]
+        many = np.bincount(both)
+        kept = np.flatnonzero(many)
+        kept = kept[np.argsort(-many[kept], kind="stable")]
+        sides = [self.said.categories.take(kept // width), self.against.categories.take(kept % width)]
+        return pd.Series(many[kept], pd.MultiIndex.from_arrays(sides, names=["said", "against"]))
 
     def pair(self, row: int) -> tuple[str, str]:
         """What both sides call a cell."""
@@ -78,7 +83,7 @@ def disagreement(said: pd.Categorical, against: pd.Categorical, sure: ArrayLike 
     states[compared], states[differ] = AGREE, DISAGREE
     rows = np.flatnonzero(differ)
     if sure is not None:
-        rows = rows[np.argsort(-np.asarray(sure, float)[rows], kind="stable")]
+        rows = rows[np.argsort(-np.asarray(sure, np.float32)[rows], kind="stable")]
     unmatched = tuple(str(n) for n in against.categories if ids[_plain(str(n))] >= known)
     return Disagreement(states, rows, said, against, unmatched)
 
@@ -110,7 +115,7 @@ def tumour_against_type(
 
 
 def prediction_outside_regions(
-    said: pd.Categorical, inside: dict[str, NDArray[np.integer]], sure: ArrayLike | None = None
+    said: pd.Categorical, inside: Mapping[str, NDArray[np.integer]], sure: ArrayLike | None = None
 ) -> Disagreement:
     """Cells that are given a class outside of the regions drawn for it.
 
@@ -137,13 +142,13 @@ def prediction_outside_regions(
 
 
 def _named(codes: NDArray[Any], names: list[str]) -> pd.Categorical:
-    return pd.Categorical(pd.Categorical.from_codes(np.asarray(codes, np.int64), pd.Index(names, dtype=object)))
+    return pd.Categorical(pd.Categorical.from_codes(codes, pd.Index(names, dtype=object)))
 
 
-def _common(names: pd.Categorical, ids: dict[str, int]) -> NDArray[np.int64]:
+def _common(names: pd.Categorical, ids: dict[str, int]) -> NDArray[np.int32]:
     """Each cell's number of its name, in ``ids``, which grows; -1 for none."""
     lut = [ids.setdefault(_plain(str(n)), len(ids)) for n in names.categories]
-    return np.asarray(np.array([*lut, -1], np.int64)[names.codes])
+    return np.asarray(np.array([*lut, -1], np.int32)[names.codes])
 
 
 def _plain(name: str) -> str:

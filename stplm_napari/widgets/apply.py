@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from magicgui.types import FileDialogMode
 from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit
 from qtpy.QtCore import Qt, QTimer, QUrl
 from qtpy.QtGui import QDesktopServices
@@ -59,7 +60,7 @@ class ApplyWidget(Dock):
         self._list.setContentsMargins(0, 0, 0, 0)
         self._list.setSpacing(2)
         tip = "Each section gets a folder of its own in this one"
-        self.out = FileEdit(name="out", label="Write to", mode="d", tooltip=tip)
+        self.out = FileEdit(name="out", label="Write to", mode=FileDialogMode.EXISTING_DIRECTORY, tooltip=tip)
         self.report = CheckBox(name="report", text="Summary page (.html)", value=True, tooltip="A page a section")
         self.formats = {
             what: CheckBox(name=what, text=words, value=on, tooltip="Written for every section")
@@ -204,7 +205,7 @@ class ApplyWidget(Dock):
             return
         self.refused.clear()
         self.applying.start(
-            Path(self.out.value),
+            Path(str(self.out.value)),
             exports=exports,
             report=self.report.value,
             shares=self.shares.value,

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import (
     QDockWidget,
     QFrame,
     QGridLayout,
+    QMainWindow,
     QScrollArea,
     QTabBar,
     QToolButton,
@@ -20,7 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from stplm_napari.facts import Fact
-from stplm_napari.widgets.style import GAP, MARGIN, button, style_sheet, text
+from stplm_napari.widgets.style import GAP, MARGIN, button, empty_layout, style_sheet, text
 from stplm_napari.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -85,6 +86,8 @@ class Dock(QWidget):
             return
         dock.setWindowTitle(self.title or type(self).__name__.removesuffix("Widget"))
         window = dock.parent()
+        if not isinstance(window, QMainWindow):
+            return
         for other in window.findChildren(Dock):
             place = _dock_of(other)
             if place not in (None, dock) and other.isVisible() and not place.isFloating():
@@ -150,7 +153,9 @@ class _Scroll(QScrollArea):
 
     def minimumSizeHint(self) -> QSize:
         """Qt's."""
-        return QSize(self.widget().minimumSizeHint().width() + self.verticalScrollBar().sizeHint().width(), 120)
+        content = self.widget()
+        assert content is not None
+        return QSize(content.minimumSizeHint().width() + self.verticalScrollBar().sizeHint().width(), 120)
 
     def sizeHint(self) -> QSize:
         """Qt's."""
@@ -171,7 +176,7 @@ def compact(*boxes: ComboBox) -> None:
         native.setMinimumContentsLength(12)
 
 
-def keep_choices(workspace: Workspace, name: str, *forms: Container) -> None:
+def keep_choices(workspace: Workspace, name: str, *forms: Container[Any]) -> None:
     """Let a form start with what was chosen in it before, and remember what is chosen from now on."""
     for i, form in enumerate(forms):
         kept = workspace.choices.setdefault(f"{name} {i}", {})
@@ -224,8 +229,7 @@ class Facts(QWidget):
 
     def show_facts(self, facts: Iterable[Fact]) -> None:
         """Replace what is shown."""
-        while (item := self._grid.takeAt(0)) is not None:
-            item.widget().deleteLater()
+        empty_layout(self._grid)
         for row, fact in enumerate(facts):
             name, value = text(fact.name, "name", wrap=False, tip=fact.tip), text(fact.value, tip=fact.tip)
             value.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)

@@ -11,7 +11,7 @@ from qtpy.QtGui import QColor, QFont, QPainter
 from qtpy.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from stplm.tasks.compare import TUNED, Comparison, Scores
-from stplm_napari.widgets.style import button, set_property, text
+from stplm_napari.widgets.style import button, empty_layout, set_property, text
 
 _ROWS = (
     ("Macro-F1", "macro_f1", "Mean F1 over the classes (0 to 1, more is better)"),
@@ -63,8 +63,7 @@ class ComparisonPanel(QFrame):
             self.verdict.setText(f"{stopped} {why_not}".strip())
             return
         self.verdict.setText(f"{stopped} {found.in_words()}".strip())
-        while (item := self._grid.takeAt(0)) is not None:
-            item.widget().deleteLater()
+        empty_layout(self._grid)
         for column, words in ((1, "Fine-tuned"), (2, "Few-shot")):
             self._grid.addWidget(text(words, "name", wrap=False), 0, column, Qt.AlignmentFlag.AlignRight)
         shown = [r for r in _ROWS if getattr(found.tuned, r[1]) is not None]

@@ -51,7 +51,11 @@ class DisagreementList(QWidget):
         share = f" ({n / compared:.1%})" if compared else ""
         self.title.setText(f"<b>{n:,} disagreement{'' if n == 1 else 's'}</b> among {compared:,} cells compared{share}")
         pairs = shown.found.pairs().head(_MOST_PAIRS)
-        self.pairs.setText("\n".join(f"{many:,} {shown.pair_words(*pair)}" for pair, many in pairs.items()))
+        self.pairs.setText(
+            "\n".join(
+                f"{many:,} {shown.pair_words(*map(str, pair))}" for pair, many in zip(pairs.index, pairs, strict=True)
+            )
+        )
         self.pairs.setVisible(len(pairs) > 0)
         for made in (self.previous, self.next):
             made.setEnabled(n > 0)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from magicgui.types import FileDialogMode
 from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit, SpinBox
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from stplm.errors import StplmError
+from stplm_napari.colourings import CLUSTER
 from stplm_napari.facts import genes_known
-from stplm_napari.session import CLUSTER
 from stplm_napari.widgets.common import Dock, EmptyState, More, compact, keep_choices
 from stplm_napari.widgets.panels import JobPanel
 from stplm_napari.widgets.style import button, text
@@ -36,7 +37,7 @@ class EmbedWidget(Dock):
         self.folder = FileEdit(
             name="folder",
             label="Model folder",
-            mode="d",
+            mode=FileDialogMode.EXISTING_DIRECTORY,
             nullable=True,
             tooltip="A model that you trained (stplm pretrain, adapt or finetune); goes before the choice above",
         )

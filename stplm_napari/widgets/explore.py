@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from magicgui.types import FileDialogMode
 from magicgui.widgets import ComboBox, Container, FileEdit, FloatSpinBox, SpinBox
 from qtpy.QtWidgets import QLineEdit, QVBoxLayout, QWidget
 
@@ -58,9 +59,13 @@ class ExploreWidget(Dock):
         self.genes.setToolTip("Symbols or Ensembl ids, a comma between; genes outside the panel need a reference")
         self.genes.returnPressed.connect(self._impute)
         self.reference = FileEdit(
-            name="reference", label="Reference", mode="r", nullable=True, filter="Counts (*.h5ad *.loom *.h5)",
+            name="reference",
+            label="Reference",
+            mode=FileDialogMode.EXISTING_FILE,
+            nullable=True,
+            filter="Counts (*.h5ad *.loom *.h5)",
             tooltip="Single-cell counts of the same tissue, for genes that the panel does not have",
-        )  # fmt: skip
+        )
         self.impute = button("Impute", self._impute, tip="Expected counts of these genes, from all others")
         self.imputed = text(kind="hint")
         self._build()

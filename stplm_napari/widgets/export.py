@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from magicgui.types import FileDialogMode
 from magicgui.widgets import CheckBox, ComboBox, Container, FileEdit
 from qtpy.QtCore import QUrl
 from qtpy.QtGui import QDesktopServices
@@ -52,7 +53,12 @@ class ExportWidget(Dock):
         super().__init__(napari_viewer)
         self.empty = EmptyState("No section is open.", "Open a section", lambda: self.open_dock("Section"))
         self.what = ComboBox(name="what", label="Format", choices=[(words, what) for words, what, _ in _FORMATS])
-        self.path = FileEdit(name="path", label="File", mode="w", tooltip="The file (for .zarr, the folder) to write")
+        self.path = FileEdit(
+            name="path",
+            label="File",
+            mode=FileDialogMode.OPTIONAL_FILE,
+            tooltip="The file (for .zarr, the folder) to write",
+        )
         self.of = ComboBox(
             name="of",
             label="Classes",
@@ -154,7 +160,7 @@ class ExportWidget(Dock):
         self.path.value = folder / f"{path.stem}_stplm{ending}"
 
     def _run(self) -> None:
-        what, path = self.what.value, Path(self.path.value)
+        what, path = self.what.value, Path(str(self.path.value))
         if path.exists() and not self.overwrite.value:
             self.refused.show_error(
                 ExportError(f"{path.name} is there already.", mend="Tick Replace, or choose another name.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 
 from stplm_napari.widgets.genesearch import GeneSearch
-from stplm_napari.widgets.style import button
+from stplm_napari.widgets.style import button, empty_layout
 
 if TYPE_CHECKING:
     from stplm_napari.widgets.common import Dock
@@ -55,8 +55,7 @@ class GeneChips(QWidget):
         self._show()
 
     def _show(self) -> None:
-        while (item := self._grid.takeAt(0)) is not None:
-            item.widget().deleteLater()
+        empty_layout(self._grid)
         for i, gene in enumerate(self._genes):
             chip = button(f"{gene}  ×", partial(self.remove, gene), tip=f"Leave {gene} out")
             self._grid.addWidget(chip, *divmod(i, _A_ROW))

@@ -27,7 +27,7 @@ from stplm_napari.region_outlines import NO_CLASS_COLOUR
 from stplm_napari.widgets.common import Dock, EmptyState, Facts, More
 from stplm_napari.widgets.icons import swatch_icon
 from stplm_napari.widgets.panels import JobPanel
-from stplm_napari.widgets.style import button, text
+from stplm_napari.widgets.style import button, empty_layout, text
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -203,7 +203,7 @@ class _Units(QWidget):
             row.addWidget(choice)
         row.addStretch(1)
         self.reason, self.check = text(kind="hint"), text(kind="warn")
-        self.size = FloatSpinBox(
+        self.pixel_size = FloatSpinBox(
             name="size",
             min=0.0001,
             max=1000.0,
@@ -214,7 +214,7 @@ class _Units(QWidget):
         inside = QHBoxLayout(inner)
         inside.setContentsMargins(0, 0, 0, 0)
         inside.addWidget(text("µm a pixel", "name", wrap=False))
-        inside.addWidget(self.size.native, 1)
+        inside.addWidget(self.pixel_size.native, 1)
         self.more = More(inner)
         layout.addLayout(row)
         for part in (self.reason, self.check, self.more):
@@ -233,7 +233,7 @@ class _Units(QWidget):
         self.check.setText("" if found.certain else "Please check the units before you import.")
         self.check.setVisible(not found.certain)
         self._given = pixel_size or 0.2125
-        self.size.value = self._given
+        self.pixel_size.value = self._given
         self.more.setVisible(found.units == PIXELS)
 
     @property
@@ -244,7 +244,7 @@ class _Units(QWidget):
     @property
     def own_pixel_size(self) -> float | None:
         """The size of a pixel where the user entered another than the section's."""
-        return float(self.size.value) if abs(self.size.value - self._given) > 1e-6 else None
+        return float(self.pixel_size.value) if abs(self.pixel_size.value - self._given) > 1e-6 else None
 
 
 class _Classes(QWidget):
@@ -263,8 +263,7 @@ class _Classes(QWidget):
     def show_classes(self, preview: Preview) -> None:
         """Rows for the classes of a file; what was chosen before in the same file stays."""
         kept = self.chosen() if preview is self._dock._shown else {}
-        while (item := self._grid.takeAt(0)) is not None:
-            item.widget().deleteLater()
+        empty_layout(self._grid)
         own = self._dock.session.annotations.classes
         colours = _colours(preview.exchange)
         self._boxes = {}

@@ -56,10 +56,11 @@ class InspectWidget(Dock):
         self.radius.setKeyboardTracking(False)
         self.radius.valueChanged.connect(self._set_radius)
         self.why = WhyPart(self)
+        self._of_classes = text("Class probabilities", "name")
         self.cell = _column(
             _row(self.cell_id, None, self.copy, self.follow),
             self.facts,
-            text("Class probabilities", "name"),
+            self._of_classes,
             self.bars,
             self.why,
             text("Genes with most counts", "name"),
@@ -70,7 +71,6 @@ class InspectWidget(Dock):
             self.neighbours,
             self.around,
         )
-        self._of_classes = self.cell.layout().itemAt(2).widget()
         self.content = _column(self.search, self.error, self.hint, self.cell)
         self.body.addWidget(self.empty)
         self.body.addWidget(self.content)

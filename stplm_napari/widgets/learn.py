@@ -14,7 +14,7 @@ from stplm_napari.widgets.learningcurve import LearningCurve
 from stplm_napari.widgets.nextcell import NextCellCard
 from stplm_napari.widgets.panels import JobPanel
 from stplm_napari.widgets.queue import QueueList
-from stplm_napari.widgets.style import button, text
+from stplm_napari.widgets.style import button, empty_layout, text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,9 +62,17 @@ class LearnWidget(Dock):
         self.scoring = JobPanel(workspace.learning.scoring, self)
         self.queue_title = text("Cells worth labelling", "title", wrap=False)
         self.queue = QueueList(self)
-        parts = (self.empty, self.not_embedded, self.embedding, self.few, self.card, self.scores, self.scoring)
-        for part in (*parts, self.queue_title, self.queue):
-            self.body.addWidget(part)
+        parts: tuple[QWidget, ...] = (
+            self.empty,
+            self.not_embedded,
+            self.embedding,
+            self.few,
+            self.card,
+            self.scores,
+            self.scoring,
+        )
+        for each in (*parts, self.queue_title, self.queue):
+            self.body.addWidget(each)
         self.body.addStretch(1)
         for signal in (session.section_opened, session.embedded, session.labels_changed, session.classes_changed):
             self.listen(signal, self.refresh)
@@ -107,8 +115,7 @@ class ClassScores(QWidget):
 
     def show_scores(self, found: HeldOut, colours: Mapping[str, str]) -> None:
         """Replace what is shown."""
-        while (item := self._grid.takeAt(0)) is not None:
-            item.widget().deleteLater()
+        empty_layout(self._grid)
         tips = ("", "Cells that you labelled", "Share of its held-out labels that is called right")
         self._line(0, ("Class", "Labels", "Recall"), "hint", tips)
         for i, (name, n, recall) in enumerate(zip(found.classes, found.labels, found.recall, strict=True), start=1):

@@ -68,8 +68,9 @@ class MapWidget(Dock):
         layout.addWidget(self.view, 1)
         for part in (self.how, self.selection, self.fly, self.result):
             layout.addWidget(part)
-        for part in (self.empty, self.not_embedded, self.embedding, self.no_map, self.progress, self.error):
-            self.body.addWidget(part)
+        states: tuple[QWidget, ...] = (self.empty, self.not_embedded, self.embedding, self.no_map, self.progress)
+        for state in (*states, self.error):
+            self.body.addWidget(state)
         self.body.addWidget(self.content, 1)
         self.body.addWidget(self._more)
         self.body.addStretch(0)
@@ -118,7 +119,7 @@ class MapWidget(Dock):
             if cells is not None:
                 self.view.show_places(cells.xy, cells.order)
                 if self.maker.view is not None:
-                    self.view.window = self.maker.view
+                    self.view.visible = self.maker.view
                 self.recolour()
                 self._show_selected()
         self._show_tool()
@@ -153,7 +154,7 @@ class MapWidget(Dock):
     def _show_selected(self) -> None:
         if self._shown is not None:
             colour = QColor(SELECTED_COLOUR)
-            self.view.show_marked(self.session.selected, colour.getRgbF()[:3])
+            self.view.show_marked(self.session.selected, (colour.redF(), colour.greenF(), colour.blueF()))
         self.fly.setVisible(len(self.session.selected) > 0 and self.session.has_positions)
 
     # --- the form ---
@@ -166,14 +167,14 @@ class MapWidget(Dock):
         self.lasso = button(
             "Lasso", partial(self._choose_tool, False), tip="A drag selects the cells that it encircles"
         )
-        self.move = button(
+        self.moving = button(
             "Move",
             partial(self._choose_tool, True),
             tip="A drag moves the map; so do Space held and the middle button at any time",
         )
         self.whole = button("Whole map", self._show_whole, tip="All cells in view (Home)")
         self.save = button("Save…", self._ask_to_save, tip="The map as it is seen, as a PNG picture")
-        for part in (self.lasso, self.move):
+        for part in (self.lasso, self.moving):
             part.setCheckable(True)
             row.addWidget(part)
         row.addStretch(1)
@@ -222,7 +223,9 @@ class MapWidget(Dock):
             value=True,
             tooltip="Off: the map waits for its button.",
         )
-        form = Container(widgets=[self.neighbours, self.min_dist, self.sample, self.seed, self.auto], labels=True)
+        form: Container[Any] = Container(
+            widgets=[self.neighbours, self.min_dist, self.sample, self.seed, self.auto], labels=True
+        )
         form.margins = (0, 0, 0, 0)
         keep_choices(self.workspace, "map", form)
         self.maker.by_itself = self.auto.value
@@ -254,7 +257,7 @@ class MapWidget(Dock):
     def _show_tool(self) -> None:
         moves = self.maker.moves_view
         self.lasso.setChecked(not moves)
-        self.move.setChecked(moves)
+        self.moving.setChecked(moves)
         self.view.moves_view, self.view.lasso_colour = moves, SELECTED_COLOUR
         self.how.setText(_HOW_MOVING if moves else _HOW)
 
@@ -262,7 +265,7 @@ class MapWidget(Dock):
         self.view.show_all()
 
     def _ask_to_save(self) -> None:
-        start = str(self.workspace.export_folder() / "map.png")
+        start = str(self.workspace.exporter.folder() / "map.png")
         path, _ = QFileDialog.getSaveFileName(self, "Save the map", start, "PNG picture (*.png)")
         if path:
             self.save_picture(Path(path))
@@ -272,7 +275,7 @@ class MapWidget(Dock):
         picture = np.ascontiguousarray(self.view.picture()[..., :3])
         rows, columns, _ = picture.shape
         image = QImage(picture.data, columns, rows, 3 * columns, QImage.Format.Format_RGB888)
-        if not image.save(str(path), "PNG"):
+        if not image.save(str(path), "PNG"):  # type: ignore[call-overload]
             self.error.show_error(ExportError("The picture cannot be written.", where=path))
 
     # --- mouse and keys on the map ---
@@ -290,7 +293,12 @@ class MapWidget(Dock):
         from stplm_napari.selection import in_polygon
 
         picker = cells.picker
-        self.workspace.pick(lambda: in_polygon(picker.grid, corners), SELECT_MORE if more else SELECT)
+
+        def find() -> NDArray[np.int64]:
+            assert picker.grid is not None, "a map has a place for each cell"
+            return in_polygon(picker.grid, corners)
+
+        self.workspace.pick(find, SELECT_MORE if more else SELECT)
 
     def _on_click(self, x: float, y: float, more: bool) -> None:
         row = self._cell_at(x, y)
@@ -358,5 +366,5 @@ class MapWidget(Dock):
     def hideEvent(self, event: Any) -> None:
         """Qt's: the next dock shows the same part of the map."""
         if self._shown is not None:
-            self.maker.view = self.view.window
+            self.maker.view = self.view.visible
         super().hideEvent(event)

@@ -92,7 +92,7 @@ class MapView(QWidget):
     def show_places(self, xy: NDArray[np.float32], order: NDArray[np.int64]) -> None:
         """Put points at (n, 2) places, to be drawn in that order of rows; they are grey until :meth:`show_colours`."""
         self._remove_points()
-        finite = np.isfinite(xy).all(axis=1)
+        finite = np.asarray(np.isfinite(xy).all(axis=1))
         self._order = order[finite[order]]
         self._xy = np.ascontiguousarray(xy[self._order], np.float32)
         self._drawable = np.ones(len(self._order), bool)
@@ -163,19 +163,19 @@ class MapView(QWidget):
         if len(self._xy):
             low, high = np.percentile(self._xy, [0.02, 99.98], axis=0) if len(self._xy) > 10_000 else self._extremes()
             size = np.maximum(high - low, 1e-3)
-            self.window = (*(low - 0.04 * size), *(1.08 * size))
+            self.visible = (*(low - 0.04 * size), *(1.08 * size))
 
     def _extremes(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         return self._xy.min(axis=0), self._xy.max(axis=0)
 
     @property
-    def window(self) -> tuple[float, float, float, float]:
+    def visible(self) -> tuple[float, float, float, float]:
         """The part of the map that is looked at: left, bottom, width, height."""
         rect = self.view.camera.rect
         return rect.left, rect.bottom, rect.width, rect.height
 
-    @window.setter
-    def window(self, window: tuple[float, float, float, float]) -> None:
+    @visible.setter
+    def visible(self, window: tuple[float, float, float, float]) -> None:
         self.view.camera.rect = tuple(map(float, window))
         self._draw_at_rest()
 
@@ -351,7 +351,7 @@ class MapView(QWidget):
             self._space = False
 
 
-class _Canvas(SceneCanvas):
+class _Canvas(SceneCanvas):  # type: ignore[misc]
     """A canvas that knows how long its last frame took."""
 
     def __init__(self, parent: QWidget) -> None:

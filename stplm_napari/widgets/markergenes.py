@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QSizePolicy, QWidget
 
-from stplm_napari.widgets.style import button, text
+from stplm_napari.widgets.style import button, empty_layout, text
 
 _SHOWN = 3
 
@@ -32,8 +32,7 @@ class MarkerGenes(QWidget):
         if self._shown is not None and self._shown[0] is markers and self._shown[1] == colours:
             return  # a dock is refreshed at every prediction, these are made once
         self._shown = markers, dict(colours)
-        while (item := self._grid.takeAt(0)) is not None:
-            item.widget().deleteLater()
+        empty_layout(self._grid)
         self.links = {}
         strong = markers[(markers["score"] > 0) & (markers["p_adjusted"] < 0.05)]
         for row, (name, part) in enumerate(strong.groupby("group", sort=False)):

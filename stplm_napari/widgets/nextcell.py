@@ -69,10 +69,16 @@ class NextCellCard(QFrame):
         dot = f'<span style="color:{colour}">●</span> ' if colour else ""
         called = f"<br>{dot}called <b>{html.escape(name)}</b> {sure:.2f}" if name else ""
         self.why.setText(f"{_sentence(html.escape(current.reason))}{called}")
-        self.place.setText(f"{asks.place + 1} of {n}" if asks.place >= 0 else f"{n} in the queue")
+        self.place.setText(self._place(asks.place, n))
         self.accept.setEnabled(bool(name))
         self.accept.setText("Accept")
         self.keys.setText(f"1 to 9: give it another class · {ACCEPT_KEY}: accept · {SKIP_KEY}: skip · Esc: leave")
+
+    def _place(self, place: int, n: int) -> str:
+        walk, current = self._workspace.viewing.disagreements, self._suggesting.current
+        if current is not None and walk.row == current.row and walk.place >= 0:
+            return f"disagreement {walk.place + 1:,} of {len(walk.rows):,}"
+        return f"{place + 1} of {n}" if place >= 0 else f"{n} in the queue"
 
 
 def _sentence(words: str) -> str:

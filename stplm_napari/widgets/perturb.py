@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from magicgui.widgets import CheckBox, ComboBox, Container, SpinBox
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 
@@ -39,7 +40,7 @@ class PerturbWidget(Dock):
         self.unembedded = EmptyState("No cells embedded yet.", "Embed cells", lambda: self.open_dock("Embed"))
         self.claim = text(_CLAIM, "hint")
         kept = self.workspace.choices.setdefault("perturb genes", {"genes": []})
-        self.screen = CheckBox(
+        self.every_gene = CheckBox(
             name="screen",
             text="Every gene, one at a time (screen)",
             tooltip="Perturbs each gene of the panel in the cells that express it, and ranks them.",
@@ -58,7 +59,7 @@ class PerturbWidget(Dock):
             choices=[_NO_GOAL],
             tooltip="A class: genes are ranked by how far cells move towards its mean vector.",
         )
-        every = Container(widgets=[self.screen], labels=False)
+        every = Container(widgets=[self.every_gene], labels=False)
         self.form = Container(widgets=[self.mode, self.cells, self.goal], labels=True)
         self.combine = ComboBox(
             name="combine",
@@ -114,7 +115,7 @@ class PerturbWidget(Dock):
         for signal in (session.regions_changed, self._perturbing.changed, self._perturbing.running.changed):
             self.listen(signal, self.refresh)
         self.listen(session.colouring_changed, self._show_scale)
-        self.screen.changed.connect(self._allow)
+        self.every_gene.changed.connect(self._allow)
         session.failed.connect(self.error.show_error)
         self._connections.append(lambda: session.failed.disconnect(self.error.show_error))
         self.refresh()
@@ -151,7 +152,7 @@ class PerturbWidget(Dock):
     def _allow(self, *_: object) -> None:
         if not hasattr(self, "genes"):  # the chips report while the dock is being built
             return
-        every = bool(self.screen.value)
+        every = bool(self.every_gene.value)
         self.genes.setEnabled(not every)
         self.run.setEnabled((every or bool(self.genes.genes)) and not self._perturbing.running.is_busy)
 
@@ -159,7 +160,7 @@ class PerturbWidget(Dock):
         self.error.clear()
         cells, name = self.cells.value
         genes = self.genes.genes
-        every = bool(self.screen.value)
+        every = bool(self.every_gene.value)
         deletes = every and self.mode.value == "delete"
         self._perturbing.run(
             ALL if every else genes,
@@ -282,8 +283,7 @@ def ring_words(scenario: Scenario, gene: str) -> str:
     mine = rings[rings["genes"] == gene]
     lines = [
         f"{row.from_um:.0f} to {row.to_um:.0f} µm: {row.shift:.1e} ({row.cells:,} cells)"
-        for row in mine.itertuples()
-        if row.to_um < float("inf")
+        for row in mine[np.isfinite(mine["to_um"])].itertuples()
     ]
     return "\n".join([f"Shift of the cells around, {gene}:", *lines[:5]]) if lines else ""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSortFilterProxyModel, Qt
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, QSortFilterProxyModel, Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QHBoxLayout, QHeaderView, QLineEdit, QTableView, QVBoxLayout, QWidget
 
@@ -17,6 +17,7 @@ from stplm_napari.widgets.style import button, text
 if TYPE_CHECKING:
     import pandas as pd
 
+Index = QModelIndex | QPersistentModelIndex
 _TITLES = {"shift": "Shift", "to_goal": "To goal", "from_start": "From start"}
 _TIPS = {
     "Genes": "What was perturbed",
@@ -115,11 +116,11 @@ class _Genes(QAbstractTableModel):
         self.noise = table["within_noise"].to_numpy()
         self.endResetModel()
 
-    def rowCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008  (Qt's signature)
+    def rowCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008  (Qt's signature)
         """Qt's."""
         return len(self.noise)
 
-    def columnCount(self, parent: QModelIndex = QModelIndex()) -> int:  # noqa: B008
+    def columnCount(self, parent: Index = QModelIndex()) -> int:  # noqa: B008
         """Qt's."""
         return len(self._titles)
 
@@ -132,7 +133,7 @@ class _Genes(QAbstractTableModel):
             return title
         return _TIPS.get(title, "Mean over these cells") if role == Qt.ItemDataRole.ToolTipRole else None
 
-    def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
+    def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """Qt's."""
         # Views ask for rows of the scenario before while another is put in.
         if index.row() >= len(self.noise) or index.column() >= len(self._columns):
@@ -161,8 +162,9 @@ class _Rows(QSortFilterProxyModel):
         self._text, self._clear = words.strip().upper(), clear
         self.invalidate()
 
-    def filterAcceptsRow(self, row: int, parent: QModelIndex) -> bool:
+    def filterAcceptsRow(self, row: int, parent: Index) -> bool:
         model = self.sourceModel()
+        assert isinstance(model, _Genes)
         if row >= model.rowCount() or (self._clear and model.noise[row]):
             return False
         return self._text in str(model.index(row, 0).data()).upper()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,9 +59,8 @@ class SectionWidget(Dock):
         layout = QVBoxLayout(self.content)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(10)
-        for part in (self.name, self.source, self.facts, self.histogram, self.notes):
-            layout.addWidget(part)
-        for part in (self.action, self.embedding, self.next):
+        parts: tuple[QWidget, ...] = (self.name, self.source, self.facts, self.histogram, self.notes)
+        for part in (*parts, self.action, self.embedding, self.next):
             layout.addWidget(part)
         layout.addSpacing(6)
         tip = "Section, labels, classes, predictions, view and colours, to be opened again as they are now"
@@ -140,7 +140,7 @@ class SectionWidget(Dock):
     def _show_recent(self, under: QWidget) -> None:
         menu = QMenu(self)
         for path in recent_sections():
-            menu.addAction(f"{path.name}    {path.parent}", lambda path=path: self.open_path(path))
+            menu.addAction(f"{path.name}    {path.parent}", partial(self.open_path, path))
         if menu.isEmpty():
             menu.addAction("None yet").setEnabled(False)
         menu.popup(under.mapToGlobal(under.rect().bottomLeft()))

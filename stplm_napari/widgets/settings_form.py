@@ -44,7 +44,7 @@ class SettingsForm:
         self._show_what_matters()
 
     @property
-    def forms(self) -> list[Container]:
+    def forms(self) -> list[Container[Any]]:
         """The groups' forms, the main one first."""
         return [self.main, *(form for form in self._forms.values() if form is not self.main)]
 
@@ -74,8 +74,8 @@ class SettingsForm:
         value, kind = self.fields[name].value, settings()[name].kind
         return round(float(value), 10) if kind is float else value
 
-    def _form(self, names: list[str]) -> Container:
-        form = Container(widgets=[self.fields[name] for name in names], labels=True)
+    def _form(self, names: list[str]) -> Container[Any]:
+        form: Container[Any] = Container(widgets=[self.fields[name] for name in names], labels=True)
         form.margins = (0, 0, 0, 0)
         return form
 

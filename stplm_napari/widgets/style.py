@@ -7,7 +7,7 @@ from typing import Any
 
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QLabel, QPushButton, QSizePolicy, QWidget
+from qtpy.QtWidgets import QLabel, QLayout, QPushButton, QSizePolicy, QWidget
 
 MARGIN, GAP = 12, 10
 """Pixels around a dock's content, and between its parts."""
@@ -100,3 +100,10 @@ def set_property(widget: QWidget, name: str, value: str) -> None:
         widget.setProperty(name, value)
         widget.style().unpolish(widget)
         widget.style().polish(widget)
+
+
+def empty_layout(layout: QLayout) -> None:
+    """Take all widgets out of a layout, and let them go."""
+    while (item := layout.takeAt(0)) is not None:
+        if (widget := item.widget()) is not None:
+            widget.deleteLater()

@@ -14,7 +14,7 @@ from stplm_napari.widgets.common import More
 from stplm_napari.widgets.genesearch import GeneSearch
 from stplm_napari.widgets.icons import swatch_icon
 from stplm_napari.widgets.panels import JobPanel
-from stplm_napari.widgets.style import text
+from stplm_napari.widgets.style import empty_layout, text
 
 if TYPE_CHECKING:
     from stplm_napari.widgets.common import Dock
@@ -59,8 +59,7 @@ class Transcripts(QWidget):
         self.words.setText(points.words)
         self.words.setVisible(bool(points.words))
         self.search.setEnabled(len(points.genes) < MOST_GENES)
-        while (item := self._rows.takeAt(0)) is not None:
-            item.widget().deleteLater()
+        empty_layout(self._rows)
         for gene, colour in points.colours().items():
             self._rows.addWidget(self._row(gene, colour))
 

@@ -29,7 +29,7 @@ class ViewWidget(Dock):
         self.colouring = ColouringBar(self)
         self.legend, self.categories = Legend(self), CategoryList(self)
         self.disagreements = DisagreementList(self)
-        self.style = DrawStyle(self)
+        self.draw_style = DrawStyle(self)
         self.transcripts, self.channels = Transcripts(self), Channels(self)
         self.error = ErrorPanel()
         self.content = QWidget()
@@ -44,7 +44,7 @@ class ViewWidget(Dock):
             self.disagreements,
             self.categories,
             self.legend,
-            self.style,
+            self.draw_style,
             *self.folded.values(),
         ):
             layout.addWidget(part)
@@ -67,4 +67,4 @@ class ViewWidget(Dock):
         self.empty.setVisible(not session.is_open)
         self.content.setVisible(session.is_open)
         self.legend.setVisible(session.is_open and session.colouring.is_of_classes)
-        self.style.setVisible(session.is_open and session.has_positions)
+        self.draw_style.setVisible(session.is_open and session.has_positions)

@@ -179,10 +179,10 @@ def test_a_double_click_flies_to_the_cell_and_the_wheel_zooms(opened: Any, dock:
     x, y = np.round(dock.view.pixel_of(places()[row])).astype(int)
     QTest.mouseDClick(native, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, QPoint(x, y))
     assert np.allclose(opened.viewer.scene.camera.center[-2:], grid_centroids()[row][::-1], atol=0.5)
-    before = dock.view.window
-    dock.move.click()
+    before = dock.view.visible
+    dock.moving.click()
     drag(dock, np.array([[0.0, 0.0], [0.5, 0.2], [1.0, 0.5]]))
-    after = dock.view.window
+    after = dock.view.visible
     assert after[0] == pytest.approx(before[0] - 1.0, abs=0.05)
     assert after[1] == pytest.approx(before[1] - 0.5, abs=0.05)
     assert len(opened.session.selected) == 0
@@ -191,9 +191,9 @@ def test_a_double_click_flies_to_the_cell_and_the_wheel_zooms(opened: Any, dock:
 def test_a_closed_dock_comes_back_as_it_was_and_leaves_nothing(opened: Any, qtbot: Any) -> None:
     dock = open_map(opened, qtbot)
     opened.session.select([4, 6])
-    dock.view.window = (0.0, 0.0, 0.5, 0.5)
-    window = dock.view.window
-    dock.move.click()
+    dock.view.visible = (0.0, 0.0, 0.5, 0.5)
+    window = dock.view.visible
+    dock.moving.click()
     dock.neighbours.value = 30
     canvas = weakref.ref(dock.view.canvas)
     opened.viewer.window.remove_dock_widget(dock)
@@ -203,8 +203,8 @@ def test_a_closed_dock_comes_back_as_it_was_and_leaves_nothing(opened: Any, qtbo
     gc.collect()
     assert canvas() is None
     again = open_map(opened, qtbot)
-    assert again.view.window == pytest.approx(window)
-    assert again.move.isChecked()
+    assert again.view.visible == pytest.approx(window)
+    assert again.moving.isChecked()
     assert again.neighbours.value == 30
     assert again.content.isVisible()
     assert np.abs(shown_at(again.view, places()[4]).astype(int) - [0xB6, 0xFF, 0x00]).max() <= 2
@@ -234,7 +234,7 @@ def test_of_many_cells_a_part_is_drawn_while_the_view_moves(dock: Any, qtbot: An
     view.canvas.events.mouse_wheel(pos=np.array([100, 100]), delta=(0.0, 1.0), modifiers=())
     assert view.n_drawn <= 40_000
     qtbot.waitUntil(lambda: view.n_drawn >= 100_000, timeout=10_000)
-    view.window = (0.0, 0.0, 0.2, 0.2)
+    view.visible = (0.0, 0.0, 0.2, 0.2)
     left, bottom, width, height = view._in_view()
     inside = ((xy >= (left, bottom)) & (xy <= (left + width, bottom + height))).all(axis=1)
     assert view.n_drawn == inside.sum()
@@ -293,3 +293,20 @@ def test_the_map_follows_the_embedding_and_is_recorded(
     assert maker.current is None
     assert dock.no_map.isVisible()
     workspace.close()
+
+
+def test_the_button_saves_the_map_where_exports_go(
+    opened: Any, dock: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qtpy.QtWidgets import QFileDialog
+
+    asked = []
+
+    def choose(parent: Any, title: str, start: str, kinds: str) -> tuple[str, str]:
+        asked.append(Path(start))
+        return str(tmp_path / "here.png"), kinds
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", choose)
+    dock.save.click()
+    assert asked[0].name == "map.png"
+    assert (tmp_path / "here.png").stat().st_size > 1000

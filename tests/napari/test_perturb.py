@@ -164,7 +164,7 @@ def test_a_screen_stands_beside_a_second_scenario_and_can_be_filtered_and_saved(
 
     embed(workspace)
     perturb = dock()
-    perturb.screen.value = True
+    perturb.every_gene.value = True
     run(perturb, qtbot, 1)
     assert perturb.table.view.model().rowCount() == 5
     perturb.mode.value = "overexpress"

@@ -124,13 +124,13 @@ def test_outlines_leave_the_inside_free(workspace: Any, dock: Any, colours: Any,
     view = dock("View")
     workspace.canvas.layers.fly_to_box((0, 0, 60, 60))
     workspace.session.colour(by="obs:kind", outline_px=4)
-    view.style.styles["outline"].click()
+    view.draw_style.styles["outline"].click()
     inside = np.flatnonzero(workspace.session.table.obsm[keys.SPATIAL].max(axis=1) < 55)
     assert colours(inside).max() < 5
     assert (colours(inside, (7.2, 0)).max(axis=1) > 100).all(), "a disc of 8 µm radius has its border there"
-    view.style.styles["fill"].click()
+    view.draw_style.styles["fill"].click()
     assert (colours(inside).max(axis=1) > 50).all()
-    view.style.styles["both"].click()
+    view.draw_style.styles["both"].click()
     assert workspace.canvas.layers.outlines.layer.visible
 
 
@@ -259,3 +259,33 @@ def test_image_channels_are_switched_coloured_and_stretched(workspace: Any, dock
     qtbot.waitUntil(lambda: image.contrast_limits[1] > 1900, timeout=5000)
     row.set_colour("#0000ff")
     assert list(image.colormap.map(np.array([1.0]))[0][:3]) == [0, 0, 1]
+
+
+def test_disagreements_are_corrected_with_the_keys_of_suggestions(workspace: Any, dock: Any, qtbot: Any) -> None:
+    from qtpy.QtCore import Qt
+
+    session, annotate = workspace.session, dock("Annotate")
+    workspace.live = False
+    predict(workspace, ["Tumour"] * 3 + ["Stromal"] * (N - 3), np.full(N, 0.5))
+    far = session.table.obsm[keys.SPATIAL].max() + 10
+    session.annotations.add_region([(far, far), (far + 9, far), (far, far + 9)], class_name="Tumour")
+    workspace.viewing.colour_by("compare:regions")
+    qtbot.waitUntil(lambda: session.colouring.by == "compare:regions", timeout=5000)
+    walk, asks, window = workspace.viewing.disagreements, workspace.suggesting, workspace.viewer.window._qt_window
+    assert list(walk.rows) == [2, 1, 0], "the surest first"
+    qtbot.keyClick(window, Qt.Key.Key_N)
+    assert walk.row == asks.current.row == 2
+    assert annotate.next_cell.place.text() == "disagreement 1 of 3"
+    stromal = next(c for c in session.classes if c.name == "Stromal")
+    qtbot.keyClick(window, stromal.key)
+    assert session.annotations.labels["cell-2"].name == "Stromal"
+    assert list(walk.rows) == [1, 0], "what was corrected disagrees no more, before any new fit"
+    assert walk.row == asks.current.row == 1, "the next one came by itself"
+    qtbot.keyClick(window, Qt.Key.Key_Y)
+    assert session.annotations.labels["cell-1"].name == "Tumour"
+    assert list(walk.rows) == [0, 1], "a cell that was looked at comes last"
+    assert walk.row == 0
+    qtbot.keyClick(window, Qt.Key.Key_Escape)
+    assert asks.current is None
+    session.colour(by="class")
+    assert walk.shown is None
