@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from magicgui.widgets import CheckBox, ComboBox, Container, SpinBox
 from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 
@@ -283,7 +282,7 @@ def ring_words(scenario: Scenario, gene: str) -> str:
     mine = rings[rings["genes"] == gene]
     lines = [
         f"{row.from_um:.0f} to {row.to_um:.0f} µm: {row.shift:.1e} ({row.cells:,} cells)"
-        for row in mine[np.isfinite(mine["to_um"])].itertuples()
+        for row in mine[mine["to_um"] < float("inf")].itertuples()
     ]
     return "\n".join([f"Shift of the cells around, {gene}:", *lines[:5]]) if lines else ""
 
