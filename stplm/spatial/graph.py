@@ -9,15 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 
 from stplm.errors import SectionError
-from stplm.kernels import ONE_AT_A_TIME
+from stplm.spatial.grid import Grid
 
 _ROWS_A_BLOCK = 262_144
+_PILED, _FEW = 16, 8
+"""Of k nearest: a square with more than 16 k cells (8 counting as the least k) makes a grid slow."""
 
 
 @dataclass(frozen=True)
@@ -132,85 +133,32 @@ def _checked(xy: np.ndarray) -> np.ndarray:
 
 
 def _within(xy: np.ndarray, radius: float) -> NeighbourGraph:
-    """All pairs at most ``radius`` apart: cells are binned in squares of that side, and 3 x 3 squares searched."""
-    n = len(xy)
-    if n == 0:
+    """All pairs at most ``radius`` apart, by a grid of squares of half that side."""
+    if len(xy) == 0:
         return _empty()
-    low = xy.min(axis=0)
-    # A radius far below the spacing would give more squares than memory; larger squares only search more. The last
-    # factor keeps rounding from putting two cells exactly one radius apart two squares apart.
-    side = max(radius, float((xy.max(axis=0) - low).max()) / 2048) * (1 + 1e-9)
-    place = np.floor((xy - low) / side).astype(np.int64)
-    columns = int(place[:, 0].max()) + 1
-    square = place[:, 1] * columns + place[:, 0]
-    order = np.argsort(square, kind="stable").astype(np.int32)
-    starts = np.zeros(columns * (int(place[:, 1].max()) + 1) + 1, dtype=np.int64)
-    np.cumsum(np.bincount(square, minlength=len(starts) - 1), out=starts[1:])
-    indptr = np.zeros(n + 1, dtype=np.int64)
-    nothing, no_distance = np.empty(0, np.int32), np.empty(0, np.float32)
-    with ONE_AT_A_TIME:
-        _search(xy, place, columns, order, starts, radius, indptr, nothing, no_distance, False)
-    np.cumsum(indptr, out=indptr)
-    indices = np.empty(indptr[-1], dtype=np.int32)
-    distances = np.empty(indptr[-1], dtype=np.float32)
-    with ONE_AT_A_TIME:
-        _search(xy, place, columns, order, starts, radius, indptr, indices, distances, True)
-    return NeighbourGraph(indptr, indices, distances)
-
-
-@numba.njit(parallel=True, cache=True)
-def _search(
-    xy: np.ndarray,
-    place: np.ndarray,
-    columns: int,
-    order: np.ndarray,
-    starts: np.ndarray,
-    radius: float,
-    indptr: np.ndarray,
-    indices: np.ndarray,
-    distances: np.ndarray,
-    fill: bool,
-) -> None:
-    """First pass: counts to ``indptr[i + 1]``. Second pass (``fill``): rows, sorted by exact distance, then index."""
-    rows = (len(starts) - 1) // columns
-    for i in numba.prange(len(xy)):
-        count = 0
-        base = indptr[i] if fill else 0
-        square = np.empty(indptr[i + 1] - indptr[i] if fill else 0, dtype=np.float64)
-        for row in range(max(place[i, 1] - 1, 0), min(place[i, 1] + 2, rows)):
-            first = row * columns + max(place[i, 0] - 1, 0)
-            last = row * columns + min(place[i, 0] + 2, columns)
-            for at in range(starts[first], starts[last]):
-                j = order[at]
-                if j == i:
-                    continue
-                dx, dy = xy[i, 0] - xy[j, 0], xy[i, 1] - xy[j, 1]
-                d2 = dx * dx + dy * dy
-                if d2 > radius * radius:
-                    continue
-                if fill:
-                    slot = count
-                    while slot > 0 and (
-                        square[slot - 1] > d2 or (square[slot - 1] == d2 and indices[base + slot - 1] > j)
-                    ):
-                        square[slot] = square[slot - 1]
-                        indices[base + slot] = indices[base + slot - 1]
-                        slot -= 1
-                    square[slot] = d2
-                    indices[base + slot] = j
-                count += 1
-        if fill:
-            for slot in range(count):
-                distances[base + slot] = np.sqrt(square[slot])
-        else:
-            indptr[i + 1] = count
+    return NeighbourGraph(*Grid(xy, radius / 2).within(radius))
 
 
 def _nearest(xy: np.ndarray, k: int, radius: float | None) -> NeighbourGraph:
-    """k nearest through a k-d tree, two more asked for: the cell itself, and one to see a tie at the k-th place."""
+    """k nearest, by a grid; where cells are piled up in a part of it, by a tree."""
     n = len(xy)
     if n == 0:
         return _empty()
+    # Squares of about k / 2 cells: the k nearest are then mostly in the 3 x 3 squares around a cell.
+    width, height = np.maximum(xy.max(axis=0) - xy.min(axis=0), 1e-9)
+    grid = Grid(xy, float(np.sqrt(width * height * max(k / 2, 1) / n)))
+    if grid.fullest > _PILED * max(k, _FEW):
+        return _nearest_by_tree(xy, k, radius)
+    degrees, indices, distances = grid.nearest(min(k, max(n - 1, 1)), np.inf if radius is None else float(radius))
+    if (degrees == indices.shape[1]).all():
+        return NeighbourGraph(_indptr(degrees), indices.ravel(), distances.ravel())
+    there = np.arange(indices.shape[1]) < degrees[:, None]
+    return NeighbourGraph(_indptr(degrees), indices[there], distances[there])
+
+
+def _nearest_by_tree(xy: np.ndarray, k: int, radius: float | None) -> NeighbourGraph:
+    """k nearest through a k-d tree, two more asked for: the cell itself, and one to see a tie at the k-th place."""
+    n = len(xy)
     tree = cKDTree(xy)
     asked = min(k + 2, n)
     blocks: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []

@@ -7,12 +7,16 @@ import pytest
 from scipy.spatial.distance import cdist
 
 from stplm.errors import SectionError
+from stplm.spatial import graph as graph_module
 from stplm.spatial.graph import neighbour_graph
 
 RANDOM = np.random.default_rng(0).uniform(0, 300, (400, 2))
 LATTICE = np.stack(np.meshgrid(np.arange(20.0), np.arange(15.0)), axis=-1).reshape(-1, 2) * 10
 CROWDED = np.random.default_rng(1).integers(0, 6, (80, 2)).astype(float)
 SAME_PLACE = np.zeros((9, 2))
+CLUMPS = np.vstack([RANDOM[:60] / 100, RANDOM[:60] + 4000.0, RANDOM[200:260] * 10])
+"""Cells as dense as to need a tree, and cells with wide nothing around them."""
+LINE = np.column_stack([np.arange(200.0), np.zeros(200)])
 
 
 def plain_neighbours(xy: np.ndarray, k: int | None, radius: float | None) -> list[np.ndarray]:
@@ -27,7 +31,7 @@ def plain_neighbours(xy: np.ndarray, k: int | None, radius: float | None) -> lis
     return rows
 
 
-@pytest.mark.parametrize("xy", [RANDOM, LATTICE, CROWDED, SAME_PLACE, RANDOM[:3], RANDOM[:1]])
+@pytest.mark.parametrize("xy", [RANDOM, LATTICE, CROWDED, SAME_PLACE, CLUMPS, LINE, RANDOM[:3], RANDOM[:1]])
 @pytest.mark.parametrize(("k", "radius"), [(None, 30.0), (None, 1.0), (5, None), (1, None), (50, None), (5, 12.0)])
 def test_finds_the_neighbours_that_all_distances_give_even_where_distances_tie(xy, k, radius) -> None:
     graph = neighbour_graph(xy, k=k, radius=radius)
@@ -38,6 +42,17 @@ def test_finds_the_neighbours_that_all_distances_give_even_where_distances_tie(x
         np.testing.assert_array_equal(graph.neighbours(cell), cells)
     here = np.repeat(np.arange(len(xy)), graph.degrees)
     np.testing.assert_allclose(graph.distances, np.linalg.norm(xy[here] - xy[graph.indices], axis=1), atol=1e-3)
+
+
+@pytest.mark.parametrize("radius", [None, 15.0])
+def test_a_grid_and_a_tree_find_the_same(radius: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    xy = np.vstack([rng.uniform(0, 800, (6000, 2)), np.round(rng.uniform(0, 100, (2000, 2)))])
+    by_grid = graph_module.neighbour_graph(xy, k=7, radius=radius)
+    monkeypatch.setattr(graph_module, "_PILED", 0)
+    by_tree = graph_module.neighbour_graph(xy, k=7, radius=radius)
+    for name in ("indptr", "indices", "distances"):
+        np.testing.assert_array_equal(getattr(by_grid, name), getattr(by_tree, name))
 
 
 def test_types_are_compact() -> None:
