@@ -5,21 +5,23 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from stplm import __version__, keys
-from stplm.cli_common import positive, progress_bar, read_labels, read_table, say
+from stplm.cli_common import progress_bar, read_labels, read_table, say
 from stplm.cli_finetune import add_finetune
 from stplm.cli_impute import add_impute
 from stplm.cli_perturb import add_perturb
 from stplm.cli_plot import add_plot
 from stplm.cli_report import add_report
 from stplm.cli_run import add_run
+from stplm.cli_simulate import add_simulate
 from stplm.cli_training import add_adapt, add_pretrain, run_adapt, run_pretrain
 from stplm.cli_tune import add_tune
 from stplm.errors import ExportError, StplmError
 from stplm.io.staged import check_target
+from stplm.io.table_file import TableFile, is_table_file
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -99,12 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     add_perturb(tasks)
     add_plot(tasks)
 
-    sub = task("simulate", _simulate, "Write a synthetic Xenium bundle with known truth", section=False)
-    sub.add_argument("out")
-    sub.add_argument("--cells", type=positive, default=10_000)
-    sub.add_argument("--genes", type=positive)
-    sub.add_argument("--panel", help="genes of a 10x panel instead, e.g. hMulti (377) or hPrime5K (5,001)")
-    sub.add_argument("--seed", type=int, default=0)
+    add_simulate(tasks)
 
     sub = task("demo", _demo, "Run the main job on the shipped demo section, then open it in napari", section=False)
     sub.add_argument("--out", default="demo_output")
@@ -161,30 +158,44 @@ def _medians(arguments: argparse.Namespace) -> None:
 def _embed(arguments: argparse.Namespace) -> None:
     import stplm
 
-    if _check_out(arguments.out) not in ("h5ad", "zarr"):
+    if (kind := _check_out(arguments.out)) not in ("h5ad", "zarr"):
         raise ExportError("Cell vectors go into .h5ad or .zarr only.", where=arguments.out, expected=".h5ad or .zarr")
+    if kind == "h5ad" and not arguments.adapt and is_table_file(arguments.section):
+        from stplm.tasks.embed_file import embed_file
+
+        options = _model_options(arguments)
+        path = embed_file(arguments.section, arguments.out, **options, progress=progress_bar("cells"))
+        with TableFile(path) as found:
+            _say_embedded(found.n_obs, found.notes[keys.UNS_EMBEDDING])
+        say(f"Wrote {path}")
+        return
     section, table = read_table(arguments.section)
     _run_embedding(table, arguments)
     say(f"Wrote {stplm.export(section, arguments.out, overwrite=True)}")
+
+
+def _model_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What :func:`_add_model` asked for, as ``stplm.embed`` takes it."""
+    return {
+        "model": arguments.model,
+        "neighbours": not arguments.no_neighbours,
+        "device": arguments.device,
+        "dtype": arguments.dtype,
+    }
 
 
 def _run_embedding(table: AnnData, arguments: argparse.Namespace) -> None:
     import stplm
 
     unit = "steps and cells" if arguments.adapt else "cells"
-    stplm.embed(
-        table,
-        arguments.model,
-        adapt=arguments.adapt,
-        neighbours=not arguments.no_neighbours,
-        device=arguments.device,
-        dtype=arguments.dtype,
-        progress=progress_bar(unit),
-    )
-    about = table.uns[keys.UNS][keys.UNS_EMBEDDING]
+    stplm.embed(table, adapt=arguments.adapt, **_model_options(arguments), progress=progress_bar(unit))
+    _say_embedded(table.n_obs, table.uns[keys.UNS][keys.UNS_EMBEDDING])
+
+
+def _say_embedded(cells: int, about: Mapping[str, Any]) -> None:
     known, total = about["genes_known"], about["genes_total"]
     advice = " Few of them: --adapt learns the others from this section." if known < total / 2 else ""
-    say(f"Embedded {table.n_obs:,} cells with {about['model']}, which knows {known} of {total} genes.{advice}")
+    say(f"Embedded {cells:,} cells with {about['model']}, which knows {known} of {total} genes.{advice}")
 
 
 def _classify(arguments: argparse.Namespace) -> None:
@@ -245,20 +256,6 @@ def _check_out(path: str, *, overwrite: bool = True) -> str:
     from stplm.io.export import check_export
 
     return check_export(path, overwrite=overwrite)
-
-
-def _simulate(arguments: argparse.Namespace) -> None:
-    from stplm.simulation import simulate_section
-
-    path = simulate_section(
-        arguments.out,
-        cells=arguments.cells,
-        genes=arguments.genes,
-        panel=arguments.panel,
-        seed=arguments.seed,
-        progress=progress_bar("cells"),
-    )
-    say(f"Wrote {path}")
 
 
 def _demo(arguments: argparse.Namespace) -> None:

@@ -37,7 +37,7 @@ AMBIENT = 0.02
 
 
 @dataclass(frozen=True)
-class _Panel:
+class Panel:
     """Feature table and class rates, (classes, genes), each row summing to 1."""
 
     features: pd.DataFrame
@@ -100,22 +100,12 @@ def simulate_section(
     """
     import pandas as pd
 
-    if cells < 1 or (genes is not None and genes < 1):
-        raise ExportError(
-            "A section needs cells and genes.", found=f"{cells} cells, {genes} genes", expected="1 or more"
-        )
-    if genes is not None and panel is not None:
-        raise ExportError(
-            "A section has either a panel or a number of genes.",
-            found=f"panel {panel!r} and {genes} genes",
-            mend="Leave one of them out.",
-        )
-    table = pd.read_csv(resource(f"profiles/{profiles}.csv"), index_col="class")
+    table = read_profiles(profiles, cells, genes, panel)
     rng = np.random.default_rng(seed)
     steps = 4
     progress(0, steps)
     tissue = lay_out(cells, list(table.index), rng)
-    measured = _panel(table, genes, controls, rng) if panel is None else _shipped_panel(table, panel, controls, rng)
+    measured = simulated_panel(table, genes, panel, controls, rng)
     progress(1, steps)
     size = median_counts * rng.lognormal(0.0, 0.5, cells)
     counts = draw_counts(measured.rates, tissue.kind, size, controls, rng)
@@ -169,7 +159,33 @@ def simulate_section(
     return folder
 
 
-def _panel(table: pd.DataFrame, genes: int | None, controls: int, rng: np.random.Generator) -> _Panel:
+def read_profiles(profiles: str, cells: int, genes: int | None, panel: str | None) -> pd.DataFrame:
+    """A profile table, rows named by class; errors as :func:`simulate_section` has them for what it is asked for."""
+    import pandas as pd
+
+    if cells < 1 or (genes is not None and genes < 1):
+        raise ExportError(
+            "A section needs cells and genes.", found=f"{cells} cells, {genes} genes", expected="1 or more"
+        )
+    if genes is not None and panel is not None:
+        raise ExportError(
+            "A section has either a panel or a number of genes.",
+            found=f"panel {panel!r} and {genes} genes",
+            mend="Leave one of them out.",
+        )
+    return pd.read_csv(resource(f"profiles/{profiles}.csv"), index_col="class")
+
+
+def simulated_panel(
+    table: pd.DataFrame, genes: int | None, panel: str | None, controls: int, rng: np.random.Generator
+) -> Panel:
+    """The genes of a section and their rates, as :func:`simulate_section` is asked for them."""
+    if panel is None:
+        return _panel(table, genes, controls, rng)
+    return _shipped_panel(table, panel, controls, rng)
+
+
+def _panel(table: pd.DataFrame, genes: int | None, controls: int, rng: np.random.Generator) -> Panel:
     from stplm.tokens.vocabulary import match_genes
 
     rates = np.expm1(table.to_numpy(dtype=np.float64))
@@ -188,7 +204,7 @@ def _panel(table: pd.DataFrame, genes: int | None, controls: int, rng: np.random
     return _with_controls(rates, symbols, identifiers, controls)
 
 
-def _shipped_panel(table: pd.DataFrame, name: str, controls: int, rng: np.random.Generator) -> _Panel:
+def _shipped_panel(table: pd.DataFrame, name: str, controls: int, rng: np.random.Generator) -> Panel:
     from stplm.tokens.panels import panel
     from stplm.tokens.vocabulary import gene_places, match_genes
 
@@ -202,7 +218,7 @@ def _shipped_panel(table: pd.DataFrame, name: str, controls: int, rng: np.random
     return _with_controls(rates[:, places] * factor, list(genes["symbol"]), list(genes["ensembl_id"]), controls)
 
 
-def _with_controls(rates: npt.NDArray[np.float64], symbols: list[str], identifiers: list[str], controls: int) -> _Panel:
+def _with_controls(rates: npt.NDArray[np.float64], symbols: list[str], identifiers: list[str], controls: int) -> Panel:
     """Rates as shares of a cell's counts, some of them ambient; control probes behind the genes."""
     import pandas as pd
 
@@ -211,7 +227,7 @@ def _with_controls(rates: npt.NDArray[np.float64], symbols: list[str], identifie
     probes = [f"NegControlProbe_{i:05d}" for i in range(1, controls + 1)]
     kinds = ["Gene Expression"] * len(symbols) + ["Negative Control Probe"] * controls
     features = pd.DataFrame({"id": identifiers + probes, "name": symbols + probes, "feature_type": kinds})
-    return _Panel(features, rates)
+    return Panel(features, rates)
 
 
 def _place_transcripts(

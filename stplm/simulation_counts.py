@@ -8,12 +8,13 @@ A gene that is expected ``m`` times is a Poisson number of clusters, each of a l
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numba
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, vstack
 
 from stplm.random_numbers import mixed, uniform
 
@@ -47,13 +48,24 @@ def draw_counts(
     -----
     Random numbers belong to a cell, not to a thread: the same on any number of cores.
     """
+    return csr_matrix(vstack(list(draw_blocks(rates, kind, size, controls, rng)), format="csr"))
+
+
+def draw_blocks(
+    rates: npt.NDArray[np.float64],
+    kind: npt.NDArray[np.int64],
+    size: npt.NDArray[np.float64],
+    controls: int,
+    rng: np.random.Generator,
+) -> Iterator[csr_matrix]:
+    """The same, one stretch of cells after the other: a few of them are in memory, however many there are."""
     genes = rates.shape[1]
     tried = rng.poisson(size)
     noise = rng.poisson(CONTROL_RATE * controls, len(size))
     seed = np.uint64(rng.integers(2**63))
     share, other = _aliases(rates)
 
-    def draw(start: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    def draw(start: int) -> csr_matrix:
         stop = min(start + _ROWS, len(kind))
         room = int((tried[start:stop] + noise[start:stop]).sum())
         indices, values = np.empty(room, dtype=np.int32), np.empty(room, dtype=np.int32)
@@ -61,16 +73,15 @@ def draw_counts(
         part = slice(start, stop)
         given = (rates, share, other, kind[part], size[part], tried[part], noise[part])
         used = _draw(*given, genes, controls, seed, start, stored, indices, values)
-        return stored, indices[:used].copy(), values[:used].copy()
+        indptr = np.zeros(stop - start + 1, dtype=np.int32)
+        np.cumsum(stored, out=indptr[1:])
+        shape = (stop - start, genes + controls)
+        return csr_matrix((values[:used].copy(), indices[:used].copy(), indptr), shape=shape)
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        stored, indices, values = zip(*threads.map(draw, range(0, len(kind), _ROWS)), strict=True)
-    indptr = np.zeros(len(kind) + 1, dtype=np.int64)
-    np.cumsum(np.concatenate(stored), out=indptr[1:])
-    if indptr[-1] <= np.iinfo(np.int32).max:
-        indptr = indptr.astype(np.int32)
-    shape = (len(kind), genes + controls)
-    return csr_matrix((np.concatenate(values), np.concatenate(indices), indptr), shape=shape)
+    starts, together = range(0, len(kind), _ROWS), os.cpu_count() or 1
+    with ThreadPoolExecutor(together) as threads:
+        for first in range(0, len(starts), together):
+            yield from threads.map(draw, starts[first : first + together])
 
 
 def _aliases(rates: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32]]:

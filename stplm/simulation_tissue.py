@@ -224,8 +224,28 @@ def _fill_distance(
                 distance[row, column] = np.sqrt(dx * dx + dy * dy)
 
 
+@dataclass(frozen=True)
+class Places:
+    """Cells of a simulated section without their shapes: ``xy``, ``kind`` and ``region`` as in :class:`Tissue`;
+    ``nucleus`` (n,) float64, the radius of the nucleus where the cell has room for it, in µm."""
+
+    xy: npt.NDArray[np.float64]
+    kind: npt.NDArray[np.int64]
+    region: npt.NDArray[np.int64]
+    nucleus: npt.NDArray[np.float64]
+
+
 def lay_out(count: int, classes: list[str], rng: np.random.Generator) -> Tissue:
     """Place ``count`` cells of the named classes; the section is about square."""
+    cells = place_cells(count, classes, rng)
+    reach = _reach(cells.xy)
+    nucleus = np.minimum(cells.nucleus, 0.85 * reach.min(axis=1))
+    extent = (float(cells.xy[:, 0].max()) + REACH, float(cells.xy[:, 1].max()) + REACH)
+    return Tissue(cells.xy, cells.kind, cells.region, reach, nucleus, extent)
+
+
+def place_cells(count: int, classes: list[str], rng: np.random.Generator) -> Places:
+    """The cells that :func:`lay_out` gives shapes to, row by row from the top."""
     side = int(np.ceil(np.sqrt(count / (min(PACKING) * 0.9)))) + 2
     xy, region = _places(side, rng)
     taken = rng.random(len(xy)) < np.asarray(PACKING)[region]
@@ -244,12 +264,8 @@ def lay_out(count: int, classes: list[str], rng: np.random.Generator) -> Tissue:
         share = np.array(list(known.values()))
         here = np.flatnonzero(region == number)
         kind[here] = rng.choice(np.array(list(known)), len(here), p=share / share.sum())
-    reach = _reach(xy)
     small = np.isin(kind, [i for i, name in enumerate(classes) if name in _SMALL])
-    usual = np.where(small, *_NUCLEUS) * rng.lognormal(0.0, 0.1, count)
-    nucleus = np.minimum(usual, 0.85 * reach.min(axis=1))
-    extent = (float(xy[:, 0].max()) + REACH, float(xy[:, 1].max()) + REACH)
-    return Tissue(xy, kind, region, reach, nucleus, extent)
+    return Places(xy, kind, region, np.where(small, *_NUCLEUS) * rng.lognormal(0.0, 0.1, count))
 
 
 def _places(side: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:

@@ -70,8 +70,9 @@ class Result:
         table.uns[keys.UNS] = {**table.uns.get(keys.UNS, {}), **deepcopy(dict(self.uns))}
 
     def save(self, folder: Path) -> None:
-        """Write it to a folder as JSON and arrays (no pickle)."""
-        arrays: dict[str, Any] = {f"obsm:{k}": v for k, v in self.obsm.items()}
+        """Write it to a folder as JSON and arrays (no pickle); a mapped ``.npy`` that lies there stays as it is."""
+        files = {k: Path(v.filename).name for k, v in self.obsm.items() if _lies_in(v, folder)}
+        arrays: dict[str, Any] = {f"obsm:{k}": v for k, v in self.obsm.items() if k not in files}
         categories: dict[str, list[str]] = {}
         for name, column in self.obs.items():
             if column.dtype == "category":
@@ -80,13 +81,15 @@ class Result:
             else:
                 arrays[f"obs:{name}"] = column.to_numpy()
         np.savez(folder / _ARRAYS, **arrays)
-        (folder / _META).write_text(json.dumps({"categories": categories, "uns": self.uns}, default=_plain))
+        meta = {"categories": categories, "uns": self.uns, "files": files}
+        (folder / _META).write_text(json.dumps(meta, default=_plain))
 
     @classmethod
     def load(cls, folder: Path) -> Result:
         """Read what :meth:`save` wrote."""
         meta = json.loads((folder / _META).read_text())
-        obs, obsm = {}, {}
+        obs: dict[str, pd.Series] = {}
+        obsm = {name: np.load(folder / file, allow_pickle=False) for name, file in meta["files"].items()}
         with np.load(folder / _ARRAYS, allow_pickle=False) as arrays:
             for key in arrays.files:
                 kind, name = key.split(":", 1)
@@ -122,6 +125,13 @@ def section_snapshot(section: SpatialData, table: AnnData) -> SpatialData:
     copy = SpatialData(**parts, tables={**section.tables, keys.TABLE: table}, attrs=dict(section.attrs))
     copy.path = section.path
     return copy
+
+
+def _lies_in(array: NDArray[Any], folder: Path) -> bool:
+    """Whether an array is a whole file of the folder, mapped into memory."""
+    if not isinstance(array, np.memmap) or isinstance(array.base, np.ndarray) or array.filename is None:
+        return False
+    return Path(array.filename).parent == folder.resolve()
 
 
 def _plain(value: Any) -> Any:

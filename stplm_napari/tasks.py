@@ -54,12 +54,21 @@ def embed_in_worker(
 
 
 def embed_in_folder(folder: Path, params: Mapping[str, Any], progress: Progress) -> None:
-    """What the worker does for :func:`embed_in_worker`."""
+    """What the worker does for :func:`embed_in_worker`. The counts stay in the file, but for adapting."""
     import anndata
 
-    table = anndata.read_h5ad(folder / _TABLE)
-    embed(table, params, progress)
-    Result.embedding_of(table).save(folder)
+    from stplm.io.table_file import is_table_file
+    from stplm.tasks.embed_file import embed_into
+
+    if params.get("adapt") or not is_table_file(folder / _TABLE):
+        table = anndata.read_h5ad(folder / _TABLE)
+        embed(table, params, progress)
+        Result.embedding_of(table).save(folder)
+        return
+    settings = {name: value for name, value in params.items() if name != "adapt"}
+    found = embed_into(folder / _TABLE, folder, **settings, progress=progress)
+    obs = {} if found.clusters is None else {keys.CLUSTER: pd.Series(found.clusters)}
+    Result(obs, {keys.X_STPLM: found.vectors}, {keys.UNS_EMBEDDING: found.note}).save(folder)
 
 
 def umap_in_worker(

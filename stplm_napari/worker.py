@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from stplm.errors import Cancelled, StplmError
+from stplm.memory import give_back
 
 _ERROR_PARTS = ("problem", "where", "found", "expected", "mend")
 
@@ -78,6 +79,8 @@ class _Desk:
         except Exception as error:  # whatever a task raises must reach the user, not this process's stderr
             parts = {"problem": f"The computation failed: {error or type(error).__name__}"}
             self.say(id=number, kind="failed", error=parts, details=traceback.format_exc())
+        finally:
+            give_back()
 
 
 def main() -> None:

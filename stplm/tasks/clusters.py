@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stplm.kernels import in_blocks, one_thread
+from stplm.memory import let_go
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,8 +26,6 @@ def cluster(vectors: NDArray[np.float32], clusters: int, seed: int = 0) -> pd.Ca
     import pandas as pd
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
-
-    from stplm.tasks.encode import let_go
 
     n = len(vectors)
     mean, spread = _mean_and_spread(vectors)
@@ -54,8 +53,6 @@ def cluster(vectors: NDArray[np.float32], clusters: int, seed: int = 0) -> pd.Ca
 
 def _mean_and_spread(vectors: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
     """float64 mean and standard deviation (d,) of each column, about the first rows' mean for the digits' sake."""
-    from stplm.tasks.encode import let_go
-
     about = vectors[:_CHUNK].mean(0, dtype=np.float64)
     total, square = np.zeros((2, vectors.shape[1]))
     for first in range(0, len(vectors), _CHUNK):

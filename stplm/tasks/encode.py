@@ -8,13 +8,13 @@ order and anywhere: blocks of cells (:func:`encode_own`), then bands of tiles fr
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable, Container, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stplm.memory import let_go
 from stplm.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -194,17 +194,6 @@ def place_in_tissue(
                 finished(number)
         done = before + len(band.cells)
         yield done
-
-
-def let_go(array: NDArray[Any]) -> None:
-    """Write what a memory-mapped file still owes the disk, and let its pages leave memory; others stay as they are."""
-    owner: Any = array
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    if isinstance(owner, mmap.mmap):
-        owner.flush()
-        if hasattr(mmap, "MADV_DONTNEED"):
-            owner.madvise(mmap.MADV_DONTNEED)
 
 
 def _tensor(array: NDArray[Any], team: Team) -> Tensor:
