@@ -18,6 +18,7 @@ from stplm import keys
 from stplm.errors import SectionError
 from stplm.io.genes import identify_genes
 from stplm.io.matrix import Controls
+from stplm.io.matrix_split import row_sums
 from stplm.io.validate import check_cell_ids, check_positions, counts_csr
 
 if TYPE_CHECKING:
@@ -158,7 +159,8 @@ def build_table(
     obs = pd.DataFrame(index=pd.Index(ids)) if obs is None else obs.set_axis(pd.Index(ids), axis=0)
     obs = _plain_columns(obs.drop(columns=[c for c in _OWN_COLUMNS if c in obs]))
     obs.insert(0, keys.CELL_ID, ids.astype(object))
-    n_counts = np.asarray(counts.sum(axis=1)).ravel()
+    n_counts = np.empty(len(ids), dtype=np.int64)
+    row_sums(counts.indptr, counts.data, n_counts)
     obs[keys.N_COUNTS] = n_counts.astype(np.int32)
     obs[keys.N_GENES] = np.diff(counts.indptr).astype(np.int32)
     if controls is not None and controls.per_cell is not None:
@@ -206,8 +208,8 @@ def _plain_columns(frame: pd.DataFrame) -> pd.DataFrame:
     frame.columns = pd.Index(names)
     for name in names:
         if frame[name].dtype == object or isinstance(frame[name].dtype, pd.StringDtype):
-            text = frame[name].map(lambda v: v if v is None or v != v else str(v)).astype(object)
-            frame[name] = pd.Categorical(text)
+            codes, values = pd.factorize(frame[name])  # each different value is looked at once; -1 is missing
+            frame[name] = pd.Categorical(np.array([*map(str, values), None], dtype=object)[codes])
     return frame
 
 

@@ -7,6 +7,7 @@ the rows wanted here, and it is read in blocks of cells: the 64-bit indices of a
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 GENE = "Gene Expression"
 NO_CONTROLS = {"Protein Expression", "Antibody Capture", "CRISPR Guide Capture", "Custom", "Multiplexing Capture"}
 """Features that are neither genes nor controls: dropped, but not counted as noise of the cell."""
-_BLOCK = 1 << 23
+_BLOCK = 1 << 22
 _PARTS = ("barcodes", "data", "indices", "indptr", "shape", "features/id", "features/name")
 _CONTROL_NAMES = (
     (re.compile(r"^(NegControlProbe|antisense)_"), "Negative Control Probe"),
@@ -173,51 +174,59 @@ def _check_shape(group: h5py.Group, path: Path, n_features: int, n_cells: int, i
 def _read_genes(
     group: h5py.Group, path: Path, indptr: NDArray[np.int64], types: NDArray[np.str_], progress: Progress
 ) -> tuple[sparse.csr_matrix, NDArray[np.int64], NDArray[np.int32]]:
-    """Counts of genes (cells × genes), counts per feature, control counts per cell; block by block."""
+    """Counts of genes (cells × genes), counts per feature, control counts per cell; block by block.
+
+    A block is decompressed while the one before it is sorted out.
+    """
+    from stplm.io.matrix_split import split_block
+
     is_gene = types == GENE
     is_control = ~is_gene & ~np.isin(types, list(NO_CONTROLS))
-    column = np.cumsum(is_gene, dtype=np.int32) - 1
+    column = np.where(is_gene, np.cumsum(is_gene) - 1, -1).astype(np.int32)
     n_cells, n_features, stored = len(indptr) - 1, len(types), int(indptr[-1])
     per_feature = np.zeros(n_features, dtype=np.int64)
     per_cell = np.zeros(n_cells, dtype=np.int32)
     kept = np.zeros(n_cells + 1, dtype=np.int64)
-    data: list[NDArray[np.int32]] = []
-    indices: list[NDArray[np.int32]] = []
-    start = 0
-    while start < n_cells:
-        progress(int(indptr[start]), stored)
-        end = max(start + 1, int(np.searchsorted(indptr, indptr[start] + _BLOCK, side="right")) - 1)
+    data, indices = np.empty(stored, np.int32), np.empty(stored, np.int32)
+    used = 0
+
+    def read(start: int, end: int) -> tuple[NDArray[np.integer], NDArray[np.int32]]:
         low, high = int(indptr[start]), int(indptr[end])
-        feature = group["indices"][low:high]
-        if feature.size and (feature.min() < 0 or feature.max() >= n_features):
-            raise SectionError(
-                "The feature matrix is damaged: it points at features that are not listed.",
-                where=path,
-                found=f"feature {int(feature.max()):,}",
-                expected=f"0 to {n_features - 1:,}",
-                mend="Copy the file again from where it was made.",
-            )
-        feature = feature.astype(np.int32)
-        value = check_counts(group["data"][low:high], path)
-        cell = np.repeat(np.arange(end - start), np.diff(indptr[start : end + 1]))
-        per_feature += np.bincount(feature, weights=value, minlength=n_features).astype(np.int64)
-        noise = is_control[feature]
-        per_cell[start:end] = np.bincount(cell[noise], weights=value[noise], minlength=end - start)
-        keep = is_gene[feature] & (value > 0)
-        kept[start + 1 : end + 1] = np.bincount(cell[keep], minlength=end - start)
-        data.append(value[keep])
-        indices.append(column[feature[keep]])
-        start = end
+        return group["indices"][low:high], check_counts(group["data"][low:high], path)
+
+    blocks = _blocks(indptr)
+    with ThreadPoolExecutor(1, "stplm matrix") as reader:
+        coming = [reader.submit(read, *block) for block in blocks[:1]]
+        for number, (start, end) in enumerate(blocks):
+            progress(int(indptr[start]), stored)
+            feature, value = coming.pop().result()
+            coming += [reader.submit(read, *block) for block in blocks[number + 1 : number + 2]]
+            part, cells = slice(used, used + len(value)), slice(start, end)
+            given = (indptr[start : end + 1], feature, value, column, is_control, per_feature)
+            found = split_block(*given, per_cell[cells], kept[1:][cells], indices[part], data[part])
+            if found < 0:
+                raise SectionError(
+                    "The feature matrix is damaged: it points at features that are not listed.",
+                    where=path,
+                    found=f"feature {int(feature.max()):,}",
+                    expected=f"0 to {n_features - 1:,}",
+                    mend="Copy the file again from where it was made.",
+                )
+            used += found
     progress(stored, stored)
     offsets = np.cumsum(kept)
     offsets = offsets if offsets[-1] > np.iinfo(np.int32).max else offsets.astype(np.int32)
-    counts = sparse.csr_matrix(
-        (
-            np.concatenate(data) if data else np.zeros(0, np.int32),
-            np.concatenate(indices) if indices else np.zeros(0, np.int32),
-            offsets,
-        ),
-        shape=(n_cells, int(is_gene.sum())),
-    )
+    shape = (n_cells, int(is_gene.sum()))
+    counts = sparse.csr_matrix((data[:used], indices[:used], offsets), shape=shape)
     counts.sum_duplicates()
     return counts, per_feature, per_cell
+
+
+def _blocks(indptr: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Stretches of cells with about ``_BLOCK`` values each, at least a cell."""
+    found, start, n_cells = [], 0, len(indptr) - 1
+    while start < n_cells:
+        end = max(start + 1, int(np.searchsorted(indptr, indptr[start] + _BLOCK, side="right")) - 1)
+        found.append((start, end))
+        start = end
+    return found
