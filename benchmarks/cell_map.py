@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 _REFERENCE_CELLS = 10_000
-_JUDGED = 4_000
+JUDGED = 4_000
 
 
 def main() -> None:
@@ -90,7 +90,7 @@ def trust(vectors: np.ndarray, places: np.ndarray) -> float:
     """Trustworthiness of 15 neighbours."""
     from sklearn.manifold import trustworthiness
 
-    rows = np.random.default_rng(2).choice(len(vectors), min(_JUDGED, len(vectors)), replace=False)
+    rows = np.random.default_rng(2).choice(len(vectors), min(JUDGED, len(vectors)), replace=False)
     scaled = (vectors[rows] - vectors.mean(axis=0)) / (vectors.std(axis=0) + 1e-6)
     return float(trustworthiness(scaled, places[rows], n_neighbors=15))
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import results, run
+from benchmarks import results, run, vectors
 from benchmarks.rows import Row, fill_growth, memory
 from benchmarks.sections import Sections
-from benchmarks.speed import graph, tokens
+from benchmarks.speed import graph, prediction, reading, tokens, umap, window
+from stplm import keys
 
 
 @pytest.fixture(scope="session")
@@ -120,3 +121,44 @@ def test_tokens_agree_with_the_loop_over_cells_and_a_wrong_order_is_seen(
     found.ids[1 : found.offsets[1]] = found.ids[1 : found.offsets[1]][::-1].copy()
     assert not tokens.same(table, found, theirs)
     assert not tokens.same(table, tokens.encode(table[:149]), theirs)
+
+
+def test_reading_agrees_with_spatialdata_io_and_a_changed_count_is_seen(sections: Sections) -> None:
+    (row, large) = reading.measure(sections, (150,))
+    assert (row.agrees, large.agrees) == (True, True)
+    table = reading.ours(sections.bundle(150, tokens.MULTI))
+    theirs = reading.by_spatialdata_io(sections.bundle(150, tokens.MULTI))
+    table.X.data[3] += 1
+    assert not reading.same(table, theirs)
+
+
+def test_calls_and_map_are_measured_on_vectors_of_like_cells(
+    sections: Sections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vectors, "SOURCE_CELLS", 400)
+    vectors.source.cache_clear()
+    table, truth = vectors.embedded(sections, 500)
+    assert table.obsm[keys.X_STPLM].shape[0] == len(truth) == 500
+    called, unknown, features = prediction.measure(sections, (500,))
+    assert called.agrees
+    assert called.reference_cells == 500
+    assert (unknown.reference, features.reference) == (None, None)
+    # Neither umap-learn nor our own map is compiled here: what is measured of them is.
+    monkeypatch.setattr(umap, "by_umap_learn", lambda points: points[:, :2])
+    monkeypatch.setattr(umap, "map_vectors", lambda points, groups=None, **_: points[:, :2])
+    placed, wait = umap.measure(sections, (500,))
+    assert placed.agrees
+    assert placed.ratio is not None
+    assert wait.unit == "ms"
+    vectors.source.cache_clear()
+
+
+def test_rows_of_the_window_keep_their_bars(sections: Sections, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"name": "embedded", "cells": 9, "ours": 5.0, "unit": "cells/s", "bar": 10, "reference": None}
+    row = window.as_row({**found, "ratio": None, "peak_mb": 3, "agrees": None, "cpu": None})
+    assert (row.bar, row.met, row.peak_mb) == ("≥ 10 cells/s", False, 3.0)
+    assert window.measure(sections, (10_000,)) == []
+    monkeypatch.setattr(window.shutil, "which", lambda name: None)
+    (missing,) = window.measure(sections, (100_000,))
+    assert missing.ours is None
+    assert "xvfb-run" in missing.note
