@@ -27,7 +27,7 @@ from benchmarks.reference.sections import labelled_section  # noqa: E402
 DOCS = ROOT / "docs" / "perturbation.md"
 PARTS = ("speed", "screening", "markers")
 MODELS = {"tissue-breast": "Cell tokens (the default model)", "rank-breast": "Gene tokens"}
-SIZES = {"tissue-breast": (500, 40, 0, 1000), "rank-breast": (20, 8, 1, 150)}
+SIZES = {"tissue-breast": (500, 40, 0, 1000), "rank-breast": (20, 8, 1, 600)}
 """Cells for our screen, for the reference, for the reference padded to the model's length, and for the gradients."""
 
 
@@ -52,7 +52,7 @@ def main() -> None:
             if part == "speed":
                 body = speed.rates_table(speed.rates(table, model, ours, reference, padded))
             else:
-                body = speed.screening_words(speed.screening(table, model, screened))
+                body = speed.screening_words(speed.screening(table, model, screened, reference))
             pieces.append(f"**{MODELS[model]}** (`{model}`)\n\n{body}")
         text[part] = "\n\n".join(pieces)
     for part, body in text.items():

@@ -19,7 +19,7 @@ import stplm
 from benchmarks.reference import perturbation as reference
 from stplm.tasks.cells import prepare_cells
 from stplm.tasks.perturb_edits import edits_of
-from stplm.tasks.perturb_gradient import estimate
+from stplm.tasks.perturb_gradient import directions_of, estimate
 from stplm.tasks.perturb_lab import build_lab
 from stplm.tasks.perturb_measures import shift_of
 from stplm.tasks.perturb_run import Lab, run_sets
@@ -83,53 +83,53 @@ def rates(table: AnnData, model: str, cells: int, reference_cells: int, padded_c
 
 @dataclass(frozen=True)
 class Screening:
-    """What a gradient screen keeps of the exact top genes, and what either costs."""
+    """What a gradient screen keeps of the exact top genes, and what each way costs.
+
+    ``rates``: the reference, the exact screen, then of each precision the estimates of all genes, and the estimates
+    with the exact run of what they pick; rates count all variants of the screen, estimated or run. ``kept``: of the
+    exact top, those among as many first estimates, and among twice as many; of each precision.
+    """
 
     cells: int
     genes: int
-    in_first: int
-    in_candidates: int
-    exact_seconds: float
-    gradient_seconds: float
-    top_seconds: float
+    directions: int
+    rates: list[Rate]
+    kept: list[tuple[int, int]]
 
 
-def screening(table: AnnData, model: str, cells: int, seed: int = 0) -> Screening:
+def screening(table: AnnData, model: str, cells: int, reference_cells: int, seed: int = 0) -> Screening:
     """Deletions ranked by mean shift: all exactly, beside those that gradients pick (twice the top, then exactly)."""
     loaded = stplm.load_model(model)
+    loaded.encoder.eval()
     all_cells = prepare_cells(table, loaded.encoder.genes, loaded.encoder.config)
     chosen = np.sort(np.random.default_rng(seed).choice(table.n_obs, cells, replace=False))
-    lab = build_lab(
-        table,
-        loaded,
-        all_cells,
-        chosen,
-        mode="delete",
-        measure="cell",
-        dtype="float32",
-        goal=None,
-        start=None,
-        states=None,
-        classifier=None,
-        seed=seed,
-    )
     sets = gene_sets(table, np.arange(table.n_vars), "all")
-    exact_seconds, exact = _timed(lambda: _exact(lab, chosen, sets))
+
+    def lab_of(dtype: str) -> Lab:
+        options: dict[str, Any] = {"mode": "delete", "measure": "cell", "dtype": dtype, "seed": seed}
+        nothing = dict.fromkeys(("goal", "start", "states", "classifier"))
+        return build_lab(table, loaded, all_cells, chosen, **options, **nothing)
+
+    counts = all_cells.dense(chosen[:reference_cells])
+    seconds, shifts = _timed(lambda: reference.screen(loaded.encoder, counts, all_cells.rows))
+    rates = [Rate(f"reference, rows in {reference.LIBRARY}", len(shifts), seconds)]
+    lab = lab_of("float32")
+    seconds, exact = _timed(lambda: _exact(lab, chosen, sets))
+    variants = int(exact["detections"].sum())
+    rates.append(Rate("STPLM, every variant run, float32", variants, seconds))
     often = exact["detections"] >= FEWEST
     best = set(exact[often].sort_values("shift", ascending=False)["genes"][:TOP])
-    gradient_seconds, estimates = _timed(lambda: estimate(lab, chosen, sets, "shift", seed=seed))
-    ranked = pd.Series(estimates, index=sets.names)[often.to_numpy()].sort_values(ascending=False).index
-    kept = sets.take([sets.names.index(name) for name in ranked[: 2 * TOP]])
-    top_seconds, _ = _timed(lambda: _exact(lab, chosen, kept))
-    return Screening(
-        cells,
-        int(often.sum()),
-        len(best & set(ranked[:TOP])),
-        len(best & set(ranked[: 2 * TOP])),
-        exact_seconds,
-        gradient_seconds,
-        top_seconds,
-    )
+    kept = []
+    for dtype in ("float32", "bfloat16"):
+        lab = lab_of(dtype)
+        seconds, estimates = _timed(lambda lab=lab: estimate(lab, chosen, sets, "shift", seed=seed))
+        ranked = pd.Series(estimates, index=sets.names)[often.to_numpy()].sort_values(ascending=False).index
+        picked = sets.take([sets.names.index(name) for name in ranked[: 2 * TOP]])
+        top_seconds, _ = _timed(lambda lab=lab, picked=picked: _exact(lab, chosen, picked))
+        rates.append(Rate(f"STPLM, every gene estimated by gradient, {dtype}", variants, seconds))
+        rates.append(Rate(f"STPLM, estimated, then {2 * TOP} genes run, {dtype}", variants, seconds + top_seconds))
+        kept.append((len(best & set(ranked[:TOP])), len(best & set(ranked[: 2 * TOP]))))
+    return Screening(cells, int(often.sum()), directions_of(lab.variants, cells), rates, kept)
 
 
 def rates_table(rows: list[Rate]) -> str:
@@ -144,13 +144,14 @@ def rates_table(rows: list[Rate]) -> str:
 
 
 def screening_words(found: Screening) -> str:
-    """One paragraph."""
-    both = found.gradient_seconds + found.top_seconds
+    """A paragraph and a table."""
+    kept = "; ".join(
+        f"in {dtype}, gradients put {first} among their own first {TOP}, {twice} among the {2 * TOP} that are run"
+        for dtype, (first, twice) in zip(("float32", "bfloat16"), found.kept, strict=True)
+    )
     return (
-        f"{found.cells:,} cells, {found.genes} genes that {FEWEST} or more of them express. Of the exact top {TOP}, "
-        f"gradients put {found.in_first} among their own first {TOP}, {found.in_candidates} among the {2 * TOP} that "
-        f"go on to the exact run. Exact screen {found.exact_seconds:.1f} s; gradients {found.gradient_seconds:.1f} s, "
-        f"with the exact run of what they pick {both:.1f} s: {found.exact_seconds / both:.1f} times quicker."
+        f"{found.cells:,} cells, {found.genes} genes that {FEWEST} or more of them express, {found.directions} random "
+        f"directions a cell. Of the exact top {TOP}: {kept}.\n\n{rates_table(found.rates)}"
     )
 
 

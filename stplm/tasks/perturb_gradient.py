@@ -7,7 +7,7 @@ for few directions.
 
 - *Cell tokens*: the change of the bag of genes is known exactly (:mod:`stplm.tasks.perturb_bag`).
 - *Gene tokens*: a token fades out of every layer's attention and out of the mean over genes, and those that follow
-  move up a place.
+  move up a place (:mod:`stplm.tasks.perturb_fade`).
 """
 
 from __future__ import annotations
@@ -24,16 +24,21 @@ from stplm.errors import StplmError
 from stplm.nn.ranking import length_batches
 from stplm.tasks.perturb_bag import BagVariants
 from stplm.tasks.perturb_edits import Edits, edits_of
+from stplm.tasks.perturb_fade import fade
 from stplm.tasks.perturb_measures import States
 from stplm.tasks.perturb_tokens import TokenVariants
 
 if TYPE_CHECKING:
     from stplm.tasks.perturb_run import Lab
     from stplm.tasks.perturb_sets import GeneSets
+    from stplm.tasks.perturb_vectors import VariantEncoder
 
-_TOKENS = 8192
-_DIRECTIONS, _TOKEN_DIRECTIONS = 4, 16
-"""Of the random directions, for cell tokens and gene tokens; the latter's estimates scatter more (measured)."""
+_TOKENS = 4096
+_DIRECTIONS = 4
+_TOKEN_DIRECTIONS = 2, 16
+_DRAWS = 1200
+"""Random directions a cell: of gene tokens, where each costs more than the pass itself, the fewer the more cells there
+are to make up for it, as many as give so many draws in all."""
 
 
 def estimate(
@@ -56,11 +61,11 @@ def estimate(
     if not isinstance(variants, BagVariants | TokenVariants) or variants.measure != "cell":
         raise StplmError("This model or measure cannot be screened by gradient.", mend="Leave top out.")
     random = torch.Generator().manual_seed(seed)
+    directions = directions_of(variants, len(chosen))
     total, number = np.zeros(len(sets)), np.zeros(len(sets), dtype=np.int64)
     for start in range(0, len(chosen), variants.block):
         counts = lab.cells.dense(chosen[start : start + variants.block])
         edits = edits_of(counts, sets, variants.rule)
-        directions = _DIRECTIONS if isinstance(variants, BagVariants) else _TOKEN_DIRECTIONS
         objective = _Objective(lab.states, effect, random, directions)
         by_kind = _bag if isinstance(variants, BagVariants) else _tokens
         values = by_kind(variants, counts, edits, objective)  # type: ignore[arg-type]
@@ -68,6 +73,13 @@ def estimate(
         number += np.bincount(edits.sets, minlength=len(sets))
         step(len(counts))
     return np.asarray(np.divide(total, number, out=np.full(len(sets), np.nan), where=number > 0))
+
+
+def directions_of(variants: VariantEncoder, n_cells: int) -> int:
+    """Random directions a cell, in a screen of so many cells."""
+    if isinstance(variants, TokenVariants):
+        return int(np.clip(-(-_DRAWS // max(n_cells, 1)), *_TOKEN_DIRECTIONS))
+    return _DIRECTIONS
 
 
 class _Objective:
@@ -82,8 +94,11 @@ class _Objective:
     def number(self) -> int:
         return self._directions if self._state is None else 1
 
-    def value(self, vectors: Tensor) -> Tensor:
-        """(n,) one of the functions, of cell vectors (n, d)."""
+    def values(self, vectors: Tensor) -> list[Tensor]:
+        """(n,) each of the functions, of cell vectors (n, d)."""
+        return [self._value(vectors) for _ in range(self.number)]
+
+    def _value(self, vectors: Tensor) -> Tensor:
         if self._state is not None:
             cosine: Tensor = torch.cosine_similarity(vectors, torch.from_numpy(self._state).to(vectors)[None], dim=1)
             return cosine if self._towards else -cosine
@@ -110,10 +125,7 @@ def _bag(
         base = torch.cat([bags[:, : variants.width] for _, bags in variants.bags(counts, Edits.none(len(counts)))])
     hidden = base.clone().requires_grad_()
     vectors = variants.own(hidden)
-    gradients = [
-        torch.autograd.grad(objective.value(vectors).sum(), hidden, retain_graph=True)[0]
-        for _ in range(objective.number)
-    ]
+    gradients = [torch.autograd.grad(value.sum(), hidden, retain_graph=True)[0] for value in objective.values(vectors)]
     changes = [np.empty(len(edits)) for _ in gradients]
     cells = torch.as_tensor(edits.cells, device=base.device)
     with torch.inference_mode():
@@ -136,41 +148,13 @@ def _tokens(
         width = int(lengths[batch].max(initial=0))
         if not width:
             continue
-        for change, by_place in zip(changes, _fade(variants, sentences[batch], counts[batch], objective), strict=True):
+        with variants.half():
+            tokens = variants.tokens(sentences[batch], counts[batch])
+            found = fade(variants.encoder, tokens, objective.values)
+        for change, by_place in zip(changes, found, strict=True):
             change[batch[:, None], np.arange(width)] = by_place[:, first : first + width]
     place = np.zeros(counts.shape, dtype=np.int64)
     rows, ranks = np.nonzero(sentences >= 0)
     place[rows, sentences[rows, ranks]] = ranks
     at = place[edits.cells, edits.columns]
     return objective.combine([change[edits.cells, at] for change in changes])
-
-
-def _fade(
-    variants: TokenVariants, sentences: NDArray[np.int64], counts: NDArray[np.float32], objective: _Objective
-) -> list[NDArray[np.float64]]:
-    """Change of each function if the token at a place goes: (n, L) each, special tokens included."""
-    encoder = variants.encoder
-    tokens = variants.tokens(sentences, counts)
-    words = encoder.words(tokens).detach().requires_grad_()
-    presence = tokens.mask.to(words.dtype).requires_grad_()
-    padding = torch.where(tokens.mask, 0.0, -1e9)
-    hidden = encoder.body.embeddings(inputs_embeds=words)
-    bias = (torch.log(presence.clamp(min=1e-6)) + padding)[:, None, None]
-    for layer in encoder.body.encoder.layer:
-        hidden = layer(hidden, attention_mask=bias)
-    if encoder.config.pool == "cls":
-        pooled = hidden[:, 0]
-    else:
-        share = presence * tokens.genes
-        pooled = torch.einsum("nl,nld->nd", share / share.sum(1, keepdim=True).clamp(min=1e-6), hidden)
-    vectors = encoder.pool_norm(pooled)
-    places = encoder.body.embeddings.position_embeddings.weight[: words.shape[1]].detach()
-    up = torch.nn.functional.pad(places[:-1] - places[1:], (0, 0, 1, 0))
-    found = []
-    for _ in range(objective.number):
-        by_word, by_presence = torch.autograd.grad(objective.value(vectors).sum(), (words, presence), retain_graph=True)
-        moves = (by_word * up).sum(2) * tokens.mask
-        # Those that follow: all moves, less those up to and with this place.
-        later = moves.sum(1, keepdim=True) - moves.cumsum(1)
-        found.append((later - by_presence).double().cpu().numpy())
-    return found
