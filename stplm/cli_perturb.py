@@ -34,8 +34,8 @@ def add_perturb(tasks: Any) -> None:
     sub.add_argument("--start", help="a class: measure the shift away from it")
     sub.add_argument(
         "--labels",
-        default=_PROFILES,
-        help="what classes are learnt from: an obs column, a CSV of cell_id and class, 'profiles' (default), or 'none'",
+        help="what classes are learnt from: an obs column, a CSV of cell_id and class, 'profiles', or 'none'; by "
+        "default the classes of a model that was fine-tuned, else 'profiles'",
     )
     sub.add_argument("--model", default="default", help="a bundled model or a model folder")
     sub.add_argument("--measure", default="cell", choices=["cell", "genes", "cls"], help="what the shift is of")
@@ -54,10 +54,16 @@ def run(arguments: argparse.Namespace) -> None:
 
     genes = arguments.genes if arguments.genes == "all" else [g for g in arguments.genes.split(",") if g.strip()]
     labels = arguments.labels
-    labels = labels if labels in (_PROFILES, _NONE) else read_labels(labels)
+    labels = labels if labels in (None, _PROFILES, _NONE) else read_labels(labels)
     _, table = read_table(arguments.section, images=False, labels=False)
     model = stplm.load_model(arguments.model)
-    classifier = None if isinstance(labels, str) and labels == _NONE else _classifier(table, model, labels)
+    classifier = None
+    if labels is None and model.heads is not None:
+        stplm.predict(table, model)
+    elif isinstance(labels, str) and labels == _NONE:
+        model.heads = None
+    else:
+        classifier = _classifier(table, model, _PROFILES if labels is None else labels)
     found = stplm.perturb(
         table,
         model,

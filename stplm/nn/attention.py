@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-_EPS = 1e-6
+EPS = 1e-6
 
 
 class FlowAttention(nn.Module):
@@ -35,11 +35,11 @@ class FlowAttention(nn.Module):
         v = self._split(self.value(sources))
         n, m = q.shape[1], k.shape[1]
         # Each sink (query) takes in one unit, each source (key) gives out one unit.
-        incoming = 1.0 / (torch.einsum("hnd,hd->hn", q + _EPS, k.sum(1) + _EPS))
-        outgoing = 1.0 / (torch.einsum("hmd,hd->hm", k + _EPS, q.sum(1) + _EPS))
+        incoming = 1.0 / (torch.einsum("hnd,hd->hn", q + EPS, k.sum(1) + EPS))
+        outgoing = 1.0 / (torch.einsum("hmd,hd->hm", k + EPS, q.sum(1) + EPS))
         # With the other side conserved, what remains is the competition of sources and the allocation to sinks.
-        sink_flow = torch.einsum("hnd,hd->hn", q + _EPS, (k * outgoing[..., None]).sum(1) + _EPS)
-        source_flow = torch.einsum("hmd,hd->hm", k + _EPS, (q * incoming[..., None]).sum(1) + _EPS)
+        sink_flow = torch.einsum("hnd,hd->hn", q + EPS, (k * outgoing[..., None]).sum(1) + EPS)
+        source_flow = torch.einsum("hmd,hd->hm", k + EPS, (q * incoming[..., None]).sum(1) + EPS)
         allocation = torch.sigmoid(sink_flow * (n / m))
         competition = torch.softmax(source_flow.clamp(-1.0, 1.0), dim=-1) * m
         carried = torch.einsum("hmd,hme->hde", k, v * competition[..., None])

@@ -88,10 +88,18 @@ class TissueStage(GeneDecoder):
         return normed
 
     def in_tissue(self, own: Tensor, shared: Tensor, around: Surroundings) -> Tensor:
-        mean = self.mean_of_neighbours(shared, around.neighbours, around.weights)
-        tokens = torch.cat([shared[around.cells], mean, _encode_place(around.place)], dim=1)
-        tissue = self.tissue_out(self.tissue_blocks(self.tissue_in(tokens)))
+        tissue = self.tissue_out(self.tissue_blocks(self.tissue_in(self.tokens(shared, around))))
         return torch.cat([own[around.cells], tissue], dim=1)
+
+    def tokens(self, shared: Tensor, around: Surroundings) -> Tensor:
+        """What the second stage starts from, a row a cell of ``around``."""
+        mean = self.mean_of_neighbours(shared, around.neighbours, around.weights)
+        return self.joined(shared[around.cells], mean, around.place)
+
+    @staticmethod
+    def joined(shared: Tensor, mean: Tensor, place: Tensor) -> Tensor:
+        """The same from its parts: a cell, the mean of its neighbours, and its place (t, 2) in µm."""
+        return torch.cat([shared, mean, _encode_place(place)], dim=1)
 
 
 class TissueEncoder(TissueStage):

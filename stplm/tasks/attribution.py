@@ -159,8 +159,10 @@ class _Question:
     def answer(self, block: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
         """For each expressed gene of some cells, by cell: row of the cell, column of the gene, counts, attribution,
         code of the class, log-odds of the cell."""
+        from stplm.tasks.perturb_measures import Judge
+
         lab, judge = self.lab, self.lab.judge
-        assert judge is not None
+        assert isinstance(judge, Judge)
         counts = lab.counts[block]
         dense = lab.cells.dense(block)
         base = lab.variants.base(dense)

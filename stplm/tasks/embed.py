@@ -22,6 +22,7 @@ def embed(
     model: str | Path | Model = DEFAULT,
     *,
     adapt: bool = False,
+    keep_adapted: str | Path | None = None,
     neighbours: bool = True,
     device: str = "auto",
     dtype: str = "float32",
@@ -40,6 +41,9 @@ def embed(
         A bundled model's name, a model folder, or a loaded model.
     adapt
         First continue self-supervised training on this section (:func:`stplm.adapt`); for a new panel or tissue.
+    keep_adapted
+        Folder for the adapted model, so that others can be asked of it later (:func:`stplm.perturb`); one that is there
+        is replaced.
     neighbours
         False leaves what surrounds a cell out of its vector: the ablation.
     device
@@ -87,6 +91,8 @@ def embed(
             device=device,
             progress=lambda done, steps: progress(done * done_before // steps, total),
         )
+        if keep_adapted is not None:
+            loaded.save(keep_adapted, overwrite=True)
     source = Source.of_table(table, loaded.encoder.genes)
     vectors = encode(
         loaded.encoder,

@@ -39,7 +39,7 @@ def perturb(
     goal: str | None = None,
     start: str | None = None,
     states: str | pd.Series | None = None,
-    classifier: Classifier | str | Path | None = None,
+    classifier: Classifier | Model | str | Path | None = None,
     measure: str = "cell",
     spatial: bool | None = None,
     nulls: int = 20,
@@ -59,8 +59,9 @@ def perturb(
     table
         A section or its cell table; it stays as it is.
     model
-        A bundled model's name, a model folder, or a loaded model. Gene-token models (rank, hybrid) get token edits,
-        cell-token models (tissue) expression edits: see :mod:`stplm.tasks.perturb_edits`.
+        A bundled model's name, a model folder, or a loaded model, adapted and fine-tuned ones too. Gene-token
+        models (rank, hybrid) get token edits, cell-token models (tissue) expression edits: see
+        :mod:`stplm.tasks.perturb_edits`.
     genes
         "all": each gene that the model knows, in the cells that express it (a screen); symbols or Ensembl ids; or
         ``{name: genes}``, groups that are perturbed at once.
@@ -77,7 +78,8 @@ def perturb(
         user's labels.
     classifier
         A few-shot head (:func:`stplm.fit_classifier`) or its folder: also measure how class and tumour probabilities
-        change. Its counts are edited as the model's are.
+        change. Its counts are edited as the model's are. By default the heads of a ``model`` that was fine-tuned, which
+        may also be named here; where they look at what surrounds a cell, that stays as it is.
     measure
         What ``shift`` is one minus the cosine of: the "cell" vector (the own part); of gene-token models also "cls",
         the vector of ``<cls>``, or "genes", the mean over the genes that were not perturbed.
@@ -110,7 +112,7 @@ def perturb(
     LabelError
         ``goal`` or ``start`` is no class, or there are none.
     ModelError
-        The classifier was fitted on another model's vectors.
+        The classifier was fitted on another model's vectors, or is another fine-tuned model.
     ExportError
         ``out`` holds another perturbation, or cannot be written.
     SectionError

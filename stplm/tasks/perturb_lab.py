@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stplm.io.cell_table import counts_matrix
+from stplm.models import Model
+from stplm.tasks.perturb_heads import HeadJudge, InTissue, heads_for
 from stplm.tasks.perturb_measures import Floats, Judge, Seen, States, state_cells
 from stplm.tasks.perturb_run import Lab
 from stplm.tasks.perturb_vectors import VariantEncoder, variant_encoder
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-    from stplm.models import Model
     from stplm.tasks.cells import Cells
     from stplm.tasks.classifier import Classifier
 
@@ -34,10 +35,11 @@ def build_lab(
     goal: str | None,
     start: str | None,
     states: str | pd.Series | None,
-    classifier: Classifier | str | Path | None,
+    classifier: Classifier | Model | str | Path | None,
     seed: int,
 ) -> Lab:
     """For the ``chosen`` cells of a table; arguments as :func:`stplm.perturb` takes them."""
+    from stplm.nn.tissue import TissueStage
     from stplm.tasks.cells import table_genes
     from stplm.tasks.classifier import Classifier
     from stplm.tokens.vocabulary import gene_places
@@ -52,16 +54,25 @@ def build_lab(
         vectors = own_vectors(variants, cells, state_cells(table, name, states, seed))
         return np.asarray(vectors.mean(0), dtype=np.float32)
 
-    judge = seen = None
-    if classifier is not None:
+    def own_of(which: NDArray[np.int64]) -> Floats:
+        return own_vectors(variants, cells, which)
+
+    judge: Judge | HeadJudge | None = None
+    seen: Seen | InTissue | None = None
+    heads = heads_for(model, classifier)
+    if heads is not None:
+        judge = HeadJudge(heads, encoder, table)
+        if heads.config.neighbours and cells.xy is not None:
+            if isinstance(encoder, TissueStage):
+                seen = InTissue(encoder, cells, chosen, own_of)
+            else:
+                seen = Seen.of(encoder, cells, chosen, own_of)
+    elif classifier is not None:
+        assert not isinstance(classifier, Model)
         head = classifier if isinstance(classifier, Classifier) else Classifier.load(classifier)
         judge = Judge(head, table, model.fingerprint(), len(known))
         if Seen.is_mixed(encoder, cells):
-            assert cells.neighbours is not None
-            near = np.unique(cells.neighbours[chosen]).astype(np.int64)
-            row = np.full(len(cells), -1, dtype=np.int64)
-            row[near] = np.arange(len(near))
-            seen = Seen(encoder, cells, own_vectors(variants, cells, near), row)
+            seen = Seen.of(encoder, cells, chosen, own_of)
     return Lab(variants, cells, counts_matrix(table), known, States(mean_of(goal), mean_of(start)), judge, seen)
 
 

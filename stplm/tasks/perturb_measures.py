@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +114,7 @@ class Judge:
                 mend="Embed with this model and fit the classifier again.",
             )
         self.classifier, self.classes = classifier, list(classifier.classes)
+        self.tumour_classes = list(classifier.tumour_classes)
         self._genes, self._share = table_genes(table), known / max(table.n_vars, 1)
 
     def __call__(self, vectors: Floats, counts: csr_matrix) -> tuple[Floats, Floats]:
@@ -135,6 +137,21 @@ class Seen:
 
     def __init__(self, encoder: Encoder, cells: Cells, own: Floats, row: NDArray[np.int64]) -> None:
         self._encoder, self._cells, self._own, self._row = encoder, cells, own, row
+
+    @classmethod
+    def of(
+        cls,
+        encoder: Encoder,
+        cells: Cells,
+        chosen: NDArray[np.int64],
+        own_of: Callable[[NDArray[np.int64]], Floats],
+    ) -> Seen:
+        """For variants of the ``chosen`` cells; ``own_of`` gives own vectors (n, own_width) of cells."""
+        assert cells.neighbours is not None
+        near = np.unique(cells.neighbours[chosen]).astype(np.int64)
+        row = np.full(len(cells), -1, dtype=np.int64)
+        row[near] = np.arange(len(near))
+        return cls(encoder, cells, own_of(near), row)
 
     @staticmethod
     def is_mixed(encoder: Encoder, cells: Cells) -> bool:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stplm.progress import Progress
 from stplm.tasks.perturb_edits import Edits, edits_of
+from stplm.tasks.perturb_heads import HeadJudge, InTissue
 from stplm.tasks.perturb_measures import Judge, Seen, States, shift_of
 from stplm.tasks.perturb_sets import GeneSets
 from stplm.tasks.perturb_statistics import MEASURED
@@ -45,7 +46,8 @@ class Lab:
     """What every variant of a run is measured with.
 
     ``counts`` CSR (n_cells, n_genes) of the whole table; ``known`` (m,): where the model's columns are among its genes.
-    ``judge`` and ``seen`` are None without a classifier, ``seen`` also where a head sees own vectors.
+    ``judge`` says of which class cells are, None without a classifier or heads. ``seen`` makes what it looks at where
+    that is more than own vectors.
     """
 
     variants: VariantEncoder
@@ -53,8 +55,8 @@ class Lab:
     counts: csr_matrix
     known: NDArray[np.int64]
     states: States
-    judge: Judge | None = None
-    seen: Seen | None = None
+    judge: Judge | HeadJudge | None = None
+    seen: Seen | InTissue | None = None
 
     def measure(
         self, before: Floats, after: Floats, which: NDArray[np.int64], edited: csr_matrix | None

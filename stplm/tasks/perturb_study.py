@@ -184,16 +184,15 @@ class Study:
         return np.concatenate(cells), np.concatenate(vectors)
 
     def _opinion(self, around: Around) -> Opinion | None:
-        """Who is asked about a neighbour's class: the few-shot head where it sees neighbours, else a linear head on the
-        whole vectors, fitted here to the classes that there are."""
-        lab = self.lab
-        judge, width = lab.judge, lab.variants.encoder.config.own_width
-        if judge is not None and width == lab.variants.encoder.config.dim:
-            return lambda vectors, which: judge(vectors[:, :width], lab.counts[which])
+        """Who is asked about a neighbour's class: a head that sees neighbours, else a linear head on the whole vectors,
+        fitted here to the classes that there are."""
+        lab, judge = self.lab, self.lab.judge
+        if judge is not None and lab.seen is not None:
+            return lambda vectors, which: judge(vectors, lab.counts[which])
         try:
             classes = state_classes(self.table, self.states)
             cells, vectors = around.before()
-            tumour = set(judge.classifier.tumour_classes) if judge is not None else None
+            tumour = set(judge.tumour_classes) if judge is not None else None
             named = is_tumour_name if tumour is None else tumour.__contains__
             return tissue_head(vectors, classes[cells], named, self.seed)
         except LabelError:
