@@ -202,19 +202,22 @@ def _classify(arguments: argparse.Namespace) -> None:
     import stplm
     from stplm.report.summary import check_summary
 
-    outlines = _check_out(arguments.out) == "geojson"
+    kind = _check_out(arguments.out)
     if arguments.summary:
         check_summary(arguments.summary)
     seeded = arguments.labels == _FROM_PROFILES
     labels = None if seeded else read_labels(arguments.labels)
-    section, table = read_table(arguments.section, polygons=outlines)
     tuned = stplm.load_model(arguments.model)
+    in_memory = kind != "h5ad" or arguments.summary or arguments.adapt or tuned.heads is not None
+    if not in_memory and is_table_file(arguments.section):
+        _classify_file(arguments, labels)
+        return
+    section, table = read_table(arguments.section, polygons=kind == "geojson")
     if seeded and tuned.heads is not None:
         stplm.predict(table, tuned)
         _write_classified(section, arguments)
         return
-    changed = arguments.adapt or arguments.no_neighbours or arguments.model != "default"
-    if keys.X_STPLM not in table.obsm or changed:
+    if keys.X_STPLM not in table.obsm or _other_model(arguments):
         _run_embedding(table, arguments)
     if seeded:
         labels = stplm.seed_labels(table, seed=arguments.seed)
@@ -223,6 +226,35 @@ def _classify(arguments: argparse.Namespace) -> None:
     )
     stplm.predict(table, classifier)
     _write_classified(section, arguments)
+
+
+def _other_model(arguments: argparse.Namespace) -> bool:
+    """Whether another embedding than the default one was asked for."""
+    return bool(arguments.adapt or arguments.no_neighbours or arguments.model != "default")
+
+
+def _classify_file(arguments: argparse.Namespace, labels: Any) -> None:
+    from pathlib import Path
+
+    from stplm.tasks.classify_file import classify_file, labelled_rows
+    from stplm.tasks.embed_file import embed_file
+
+    with TableFile(arguments.section) as table:
+        if labels is not None:
+            labelled_rows(table, labels)
+        embedded = keys.X_STPLM in table.obsm and not _other_model(arguments)
+    out = Path(arguments.out)
+    source = Path(arguments.section) if embedded else out.with_name(f".{out.stem}.embedded.h5ad")
+    chosen = {"tumour_classes": arguments.tumour_classes, "seed": arguments.seed}
+    try:
+        if not embedded:
+            embed_file(arguments.section, source, **_model_options(arguments), progress=progress_bar("cells"))
+            with TableFile(source) as table:
+                _say_embedded(table.n_obs, table.notes[keys.UNS_EMBEDDING])
+        say(f"Wrote {classify_file(source, out, labels, **chosen, progress=progress_bar('cells'))}")
+    finally:
+        if not embedded:
+            source.unlink(missing_ok=True)
 
 
 def _write_classified(section: Any, arguments: argparse.Namespace) -> None:

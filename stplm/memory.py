@@ -24,7 +24,12 @@ def let_go(array: NDArray[Any]) -> None:
 
 
 def give_back() -> None:
-    """Let the allocator return what a long task has freed: glibc keeps it for the next one otherwise."""
+    """Let the allocator return what a long task has freed, once Python has freed all that it can."""
     gc.collect()
+    trim()
+
+
+def trim() -> None:
+    """Let the allocator return what is free: glibc keeps it otherwise, in as many heaps as there are threads."""
     with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)

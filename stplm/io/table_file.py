@@ -109,10 +109,6 @@ class TableFile:
             return None
         return np.asarray(self._file[f"obsm/{keys.SPATIAL}"][:, :2], dtype=np.float64)
 
-    def has(self, name: str) -> bool:
-        """Whether there is an obs column (or ``obsm`` array) of that name."""
-        return name in self._file["obs"] or name in self._file["obsm"]
-
     def columns(self) -> list[str]:
         """Names of the obs columns."""
         return [str(name) for name in self._file["obs"].attrs["column-order"]]
@@ -131,9 +127,10 @@ class TableFile:
         for start in range(0, self.n_obs, ROWS):
             yield start, ids[start : start + ROWS].astype(str)
 
-    def rows(self, name: str) -> h5py.Dataset:
-        """An ``obsm`` array, to be sliced."""
-        return self._file[f"obsm/{name}"]
+    @property
+    def obsm(self) -> h5py.Group:
+        """The ``obsm`` arrays, to be sliced."""
+        return self._file["obsm"]
 
     def _read(self, name: str) -> Any:
         from anndata.io import read_elem

@@ -102,14 +102,37 @@ def fit_classifier(
     scheme = check_scheme(scheme)
     table = as_table(table)
     labelled, names = labelled_cells(table, labels)
+    tumour = tumour_among(names, tumour_classes)
+    return fit_features(
+        _features_of(table, features),
+        labelled,
+        names,
+        tumour,
+        seeded=seeded,
+        scheme=scheme,
+        seed=seed,
+        embedding=_embedding_checksum(table),
+    )
+
+
+def fit_features(
+    features: Features,
+    labelled: NDArray[np.int64],
+    names: NDArray[np.str_],
+    tumour: list[str],
+    *,
+    seeded: bool = False,
+    scheme: Scheme = "joint",
+    seed: int = 0,
+    embedding: str = "",
+) -> Classifier:
+    """:func:`fit_classifier` from a section's features, the rows of its labelled cells (ascending), their classes, and
+    which of them are tumour (:func:`tumour_among`). ``embedding``: checksum of the model that made the vectors."""
     found, codes = np.unique(names, return_inverse=True)
     classes = found.tolist()
-    check_two_classes(classes, len(labelled))
-    tumour = choose_tumour_classes(classes, tumour_classes)
     counts = np.bincount(codes, minlength=len(classes))
     kept = enough_labels(codes, seed)
     labelled, codes = labelled[kept], codes[kept]
-    features = _features_of(table, features)
     mean, scale = features.scale
     known = features.take(labelled)
     design = design_matrix(known, mean, scale)
@@ -130,7 +153,7 @@ def fit_classifier(
                 "n_labels": {c: int(n) for c, n in zip(classes, counts, strict=True)},
                 "seeded": seeded,
                 "seed": int(seed),
-                "embedding": _embedding_checksum(table),
+                "embedding": embedding,
             },
         )
         head.log_prior = head.section_shares(features)
@@ -165,6 +188,14 @@ def fit_classifier(
         features.kinds(seed), known.dense(), known.counts, codes, class_shares=np.exp(classifier.log_prior), seed=seed
     )
     return classifier
+
+
+def tumour_among(names: NDArray[np.str_], given: Sequence[str] | None) -> list[str]:
+    """The tumour classes among those of the labels: the ``given`` ones, or by name. Raises LabelError, also where the
+    labels are of fewer than two classes."""
+    classes = np.unique(names).tolist()
+    check_two_classes(classes, len(names))
+    return choose_tumour_classes(classes, given)
 
 
 def predict(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stplm.memory import let_go
+from stplm.memory import let_go, trim
 from stplm.progress import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ def encode_own(
                 done += len(cells)
                 yield done
             let_go(own)
+            trim()
             if finished is not None:
                 finished(number)
         done = stop
@@ -190,6 +191,7 @@ def place_in_tissue(
                 yield done
             let_go(own)
             let_go(vectors)
+            trim()
             if finished is not None:
                 finished(number)
         done = before + len(band.cells)

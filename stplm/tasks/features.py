@@ -108,10 +108,8 @@ class Features:
         """
         mean = np.concatenate([_mean(self.own), _mean(self.fit)])
         width = self.own.shape[1]
-        spread = np.sqrt(np.concatenate([_mean(self.own, mean[:width]), _mean(self.fit, mean[width:])])) + 1e-6
-        spread[:width] /= max(self.own_share, 0.01)
-        spread[width:] /= PROFILE_WEIGHT * max(self.fit_share, 0.01)
-        return mean, spread
+        squares = _mean(self.own, mean[:width]), _mean(self.fit, mean[width:])
+        return mean, divisors(*squares, self.own_share, self.fit_share)
 
     @cached_property
     def sample_cells(self) -> NDArray[np.int64]:
@@ -198,6 +196,16 @@ def count_features(
     if len(known) < len(genes):
         level = level[:, known].tocsr()
     return Features(own, fit, level, genes[known], depth, counts, own_share, len(columns) / len(genes))
+
+
+def divisors(
+    own: NDArray[np.float64], fit: NDArray[np.float64], own_share: float, fit_share: float
+) -> NDArray[np.float64]:
+    """What the columns of both dense blocks are divided by, from their variances."""
+    spread: NDArray[np.float64] = np.sqrt(np.concatenate([own, fit])) + 1e-6
+    spread[: len(own)] /= max(own_share, 0.01)
+    spread[len(own) :] /= PROFILE_WEIGHT * max(fit_share, 0.01)
+    return spread
 
 
 def _mean(block: NDArray[np.float32], about: NDArray[np.float64] | None = None) -> NDArray[np.float64]:

@@ -41,15 +41,23 @@ def write_prediction(
     unknown
         (n_cells,) where the classifier has such a score; one of another classifier is taken out.
     """
-    codes, confidence = most_probable(np.asarray(proba, dtype=np.float32))
-    codes[empty], confidence[empty] = -1, 0
+    codes, confidence, called = calls(proba, tumour, empty)
     table.obs[keys.CLASS] = pd.Categorical.from_codes(codes, pd.Index(list(classes)))
     table.obs[keys.CONFIDENCE] = confidence
-    # Without counts there is no evidence: a share of the section must not pass for a call.
-    table.obs[keys.TUMOUR] = np.where(empty, np.float32(np.nan), tumour).astype(np.float32)
+    table.obs[keys.TUMOUR] = called
     if unknown is not None:
         table.obs[keys.UNKNOWN] = unknown
     elif keys.UNKNOWN in table.obs:
         del table.obs[keys.UNKNOWN]
     table.obsm[keys.PROBA] = np.asarray(proba, dtype=np.float32)
     table.uns.setdefault(keys.UNS, {})[keys.UNS_PREDICTION] = dict(note)
+
+
+def calls(
+    proba: NDArray[np.floating], tumour: NDArray[np.floating], empty: NDArray[np.bool_]
+) -> tuple[NDArray[np.int16], NDArray[np.float32], NDArray[np.float32]]:
+    """Class (its number, -1 for none), confidence and tumour probability of each cell, all (n_cells,)."""
+    codes, confidence = most_probable(np.asarray(proba, dtype=np.float32))
+    codes[empty], confidence[empty] = -1, 0
+    # Without counts there is no evidence: a share of the section must not pass for a call.
+    return codes, confidence, np.where(empty, np.float32(np.nan), tumour).astype(np.float32)

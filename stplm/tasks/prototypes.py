@@ -99,25 +99,36 @@ def find_kinds(
     seed
         Of the cells looked at. The same input and seed give the same result.
     """
+    sample, random = kinds_sample(np.diff(counts.indptr), seed)
+    return kinds_of(np.asarray(vectors)[sample], counts[sample], random, middle=middle, scale=scale)
+
+
+def kinds_sample(n_genes: npt.NDArray[np.integer], seed: int) -> tuple[Places, np.random.Generator]:
+    """Rows of the cells that :func:`find_kinds` looks at, of cells with ``n_genes`` (n,) genes each, and the random
+    numbers that go on from there."""
     random = np.random.default_rng(seed)
-    sample = random.permutation(np.flatnonzero(np.diff(counts.indptr) > 0))[:_PROFILE_CELLS]
-    given = np.asarray(vectors)[sample]
+    return random.permutation(np.flatnonzero(n_genes > 0))[:_PROFILE_CELLS], random
+
+
+def kinds_of(
+    given: npt.NDArray[np.floating], mine: csr_matrix, random: np.random.Generator, *, middle: Floats, scale: Floats
+) -> SectionKinds:
+    """What :func:`find_kinds` finds, from the vectors and the counts of its sample alone."""
     scaled = np.ascontiguousarray((given - middle) / scale, dtype=np.float32)
-    centres = _k_means(scaled[:_CENTRE_CELLS], max(1, min(_NUMBER, len(sample) // _CELLS_EACH)), random)
+    centres = _k_means(scaled[:_CENTRE_CELLS], max(1, min(_NUMBER, len(given) // _CELLS_EACH)), random)
     squared = squared_distances(scaled, centres)
     nearest = squared.argmin(1)
-    usual = np.quantile(np.sqrt(squared.min(1)), [0.5, 0.9]) if len(sample) else np.zeros(2)
+    usual = np.quantile(np.sqrt(squared.min(1)), [0.5, 0.9]) if len(given) else np.zeros(2)
     usual[1] = max(usual[1], usual[0] * (1 + 1e-3), usual[0] + 1e-6)
     prototypes = Prototypes(middle, scale, centres, _softness(squared[:_SOFTNESS_CELLS]), usual)
-    mine = counts[sample]
     total = np.asarray(mine.sum(0), dtype=np.float64).ravel() + 1e-3
     average = total / total.sum()
-    member = csr_matrix((np.ones(len(sample)), (nearest, np.arange(len(sample)))), shape=(len(centres), len(sample)))
+    member = csr_matrix((np.ones(len(given)), (nearest, np.arange(len(given)))), shape=(len(centres), len(given)))
     mixtures, beyond = prototypes.mixtures(given)
     return SectionKinds(
         prototypes=prototypes,
         profiles=profile(np.asarray((member @ mine).todense(), dtype=np.float64), average),
-        common=np.bincount(nearest, minlength=len(centres)) / max(len(sample), 1),
+        common=np.bincount(nearest, minlength=len(centres)) / max(len(given), 1),
         presence=mixtures.mean(0, dtype=np.float64),
         average=average,
         depth=np.asarray(mine.sum(1), dtype=np.float64).ravel(),
