@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MAX_CLASSES = 252
 """Classes that one overlay can tell apart; also the number of steps of a continuous colour map."""
 _RIM, _RING, _GREY = 253, 254, 255
+UNUSED = _RIM
+"""A code that only pixels have, never a cell."""
 _RIM_COLOUR, _HIGHLIGHT_COLOUR = "#000000", "#FFFFFF"
 TUMOUR_MAP = "tumour"
 """Our diverging map: blue (not tumour) over a light grey to the palette's vermilion (tumour)."""
@@ -288,9 +290,17 @@ class CellOverlay:
         self._look.ring = None
         self._apply(np.zeros(len(self.values), np.uint8), np.zeros((0, 4), np.float32))
 
+    def codes(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """(n_cells,) codes and the (256, 4) colours of all codes as drawn (without the layer's opacity).
+
+        No cell has the code :data:`UNUSED`. Both are copies.
+        """
+        return self._look.lut[self.values], self._palette.copy()
+
     def rgba(self) -> NDArray[np.float32]:
         """(n_cells, 4) colours as drawn (without the layer's opacity), so that plots show the very same ones."""
-        return self._palette[self._look.lut[self.values]]
+        codes, palette = self.codes()
+        return palette[codes]
 
     def _per_cell(self, array: ArrayLike) -> NDArray[Any]:
         array = np.asarray(array)

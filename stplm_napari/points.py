@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 _VERTEX = """
 uniform float u_size;
+uniform sampler2D u_palette;
 attribute vec2 a_place;
-attribute vec4 a_colour;
+attribute float a_code;
 varying vec4 v_colour;
 void main() {
-    v_colour = a_colour;
-    gl_Position = a_colour.a > 0.0 ? $transform(vec4(a_place, 0.0, 1.0)) : vec4(2.0, 2.0, 2.0, 1.0);
+    v_colour = texture2D(u_palette, vec2((a_code + 0.5) / 256.0, 0.5));
+    gl_Position = v_colour.a > 0.0 ? $transform(vec4(a_place, 0.0, 1.0)) : vec4(2.0, 2.0, 2.0, 1.0);
     gl_PointSize = u_size;
 }
 """
@@ -39,23 +40,29 @@ void main() {
 class CellPointsVisual(Visual):  # type: ignore[misc]
     """Points in the colour of each, without blending; those of alpha 0 are left out.
 
+    Colours are codes into a palette: a million points change theirs by 4 MB.
+
     Parameters
     ----------
     places
         (n, 2) float32; not to be changed afterwards.
-    colours
-        (n, 4) float32 in [0, 1].
+    codes
+        (n,) uint8.
+    palette
+        (256, 4) float32 in [0, 1]: the colour of each code.
     """
 
-    def __init__(self, places: NDArray[np.float32], colours: NDArray[np.float32]) -> None:
+    def __init__(self, places: NDArray[np.float32], codes: NDArray[np.uint8], palette: NDArray[np.float32]) -> None:
         super().__init__(_VERTEX, _FRAGMENT)
         places_or_zero = places if len(places) else np.zeros((1, 2), np.float32)
         self._low, self._high = places_or_zero.min(0), places_or_zero.max(0)
         self._draw_mode = "points"
         self._index_buffer = gloo.IndexBuffer(np.zeros(1, np.uint32))
-        self._colours = gloo.VertexBuffer(colours)
+        self._codes = gloo.VertexBuffer(codes.astype(np.float32))
+        self._palette = gloo.Texture2D(palette[None], format="rgba", interpolation="nearest")
         self.shared_program["a_place"] = gloo.VertexBuffer(places)
-        self.shared_program["a_colour"] = self._colours
+        self.shared_program["a_code"] = self._codes
+        self.shared_program["u_palette"] = self._palette
         self.shared_program["u_size"] = 2.0
         self.set_gl_state(depth_test=False, blend=False, cull_face=False)
 
@@ -65,9 +72,10 @@ class CellPointsVisual(Visual):  # type: ignore[misc]
         self.visible = len(which) > 0
         self.update()
 
-    def recolour(self, colours: NDArray[np.float32]) -> None:
-        """New colours, (n, 4) float32 in [0, 1]."""
-        self._colours.set_data(colours)
+    def recolour(self, codes: NDArray[np.uint8], palette: NDArray[np.float32]) -> None:
+        """Other codes, (n,) uint8, and their colours, (256, 4) float32 in [0, 1]."""
+        self._codes.set_data(codes.astype(np.float32))
+        self._palette.set_data(palette[None])
         self.update()
 
     def resize(self, pixels: float) -> None:

@@ -16,6 +16,7 @@ from stplm import keys
 from stplm.errors import ExportError
 from stplm_napari.annotations import KEYS
 from stplm_napari.layers import SELECTED_COLOUR
+from stplm_napari.overlay import UNUSED, CellOverlay
 from stplm_napari.tools import CLEAR, LABEL, SELECT, SELECT_MORE
 from stplm_napari.widgets.annotate import SelectionBar
 from stplm_napari.widgets.common import Dock, EmptyState, More, keep_choices
@@ -131,25 +132,27 @@ class MapWidget(Dock):
             return
         dark = QColor(ink(self.theme)).lightness() > 128
         self.view.show_background("#000000" if dark else "#FFFFFF")
-        rgba = self._rgba()
-        rgba[rgba[:, 3] == 0] = (*([_FAINT[dark]] * 3), 1.0)
+        codes, palette = self._codes()
+        palette[palette[:, 3] == 0] = (*([_FAINT[dark]] * 3), 1.0)
         # A faint class is mixed with the background, as the tissue does with what lies below.
-        faint = rgba[:, 3] < 1
-        rgba[faint, :3] = rgba[faint, :3] * rgba[faint, 3:] + (0.0 if dark else 1.0) * (1 - rgba[faint, 3:])
-        rgba[:, 3] = 0.0
-        rgba[session.shown(np.arange(len(rgba))), 3] = 1.0
-        self.view.show_colours(rgba)
+        palette[:, :3] = palette[:, :3] * palette[:, 3:] + (0.0 if dark else 1.0) * (1 - palette[:, 3:])
+        palette[:, 3] = 1.0
+        if session.colouring.hidden_now:
+            is_hidden = np.ones(len(codes), bool)
+            is_hidden[session.shown(np.arange(len(codes)))] = False
+            codes[is_hidden] = UNUSED
+            palette[UNUSED] = 0.0
+        self.view.show_colours(codes, palette)
 
-    def _rgba(self) -> NDArray[np.float32]:
+    def _codes(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         canvas = self.workspace.canvas
         overlay = None if canvas is None else canvas.layers.overlay
         if overlay is None:  # cells without a tissue have the colours that it would have
-            from stplm_napari.overlay import CellOverlay
             from stplm_napari.paint import paint
 
             overlay = CellOverlay([np.zeros((1, 1), np.int32)], np.arange(1, self.session.table.n_obs + 1))
             paint(overlay, self.session)
-        return overlay.rgba()
+        return overlay.codes()
 
     def _show_selected(self) -> None:
         if self._shown is not None:

@@ -98,16 +98,15 @@ class MapView(QWidget):
         self._drawable = np.ones(len(self._order), bool)
         self._budget = _AT_FIRST
         if len(self._xy):
-            grey = np.full((len(self._xy), 4), 0.5, np.float32)
-            self._cells = CellPoints(self._xy, grey, parent=self.view.scene)
+            self._cells = CellPoints(self._xy, *_in_one_colour(len(self._xy), (0.5, 0.5, 0.5)), parent=self.view.scene)
         self.show_all()
 
-    def show_colours(self, rgba: NDArray[np.float32]) -> None:
-        """(n, 4) float32 in [0, 1], one a row; those of alpha 0 are not drawn."""
+    def show_colours(self, codes: NDArray[np.uint8], palette: NDArray[np.float32]) -> None:
+        """A code for each row, and the (256, 4) colours of the codes in [0, 1]; those of alpha 0 are not drawn."""
         if self._cells is not None:
-            colours = np.ascontiguousarray(rgba[self._order], np.float32)
-            self._drawable = colours[:, 3] > 0
-            self._cells.recolour(colours)
+            drawn = codes[self._order]
+            self._drawable = (palette[:, 3] > 0)[drawn]
+            self._cells.recolour(drawn, palette)
             self._draw_at_rest()
 
     def show_marked(self, rows: NDArray[np.int64], colour: tuple[float, float, float]) -> None:
@@ -119,8 +118,8 @@ class MapView(QWidget):
             self._marked.parent = None
             self._marked = None
         if len(self._marks):
-            colours = np.full((len(self._marks), 4), (*colour, 1.0), np.float32)
-            self._marked = CellPoints(self._xy[self._marks], colours, parent=self.view.scene)
+            colours = _in_one_colour(len(self._marks), colour)
+            self._marked = CellPoints(self._xy[self._marks], *colours, parent=self.view.scene)
             self._marked.order = 1
         self._draw_at_rest()
 
@@ -349,6 +348,11 @@ class MapView(QWidget):
     def _on_key_release(self, event: Any) -> None:
         if event.key is not None and event.key.name == "Space":
             self._space = False
+
+
+def _in_one_colour(n: int, colour: tuple[float, float, float]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Codes and palette of n points."""
+    return np.zeros(n, np.uint8), np.tile(np.array([*colour, 1.0], np.float32), (256, 1))
 
 
 class _Canvas(SceneCanvas):  # type: ignore[misc]
