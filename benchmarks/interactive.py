@@ -1,4 +1,4 @@
-"""The interactive loop on a large section, in a real window: open, embed, click, retrain, recolour, lasso.
+"""The interactive loop on a large section, in a real window: open, embed, click, recolour, lasso, map, session.
 
 Prints a table, and writes ``benchmarks/interactive.json``: rows of ``name, cells, ours, reference, unit, ratio,
 peak_mb, agrees``. Needs a display:
@@ -22,8 +22,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,94 +33,11 @@ import numpy as np
 if not __package__:
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.heartbeat import Heartbeat, Phase
+from benchmarks.heartbeat import Phase
+from benchmarks.interactive_docks import docks, sessions, with_map
+from benchmarks.window import Row, Window, told
 
-SIZE = (1360, 860)
 LASSO_CELLS = 100_000
-
-
-@dataclass
-class Row:
-    """One line of the table. ``agrees``: whether what was shown is right; None where nothing is compared."""
-
-    name: str
-    cells: int
-    ours: float
-    unit: str
-    bar: float | None = None
-    reference: float | None = None
-    ratio: float | None = None
-    cpu: float | None = None
-    """Processor time, in the unit of ``ours``: what a busy machine cannot stretch."""
-    peak_mb: float | None = None
-    agrees: bool | None = None
-
-
-class Window:
-    """A napari window with a section in it, and a clock."""
-
-    def __init__(self) -> None:
-        import napari
-        from napari.settings import get_settings
-
-        from stplm_napari.workspace import Workspace
-
-        get_settings().application.confirm_close_window = False
-        self.viewer = napari.Viewer(show=True)
-        self.viewer.window.resize(*SIZE)
-        self.workspace = Workspace.of(self.viewer)
-        self.session = self.workspace.session
-        self.canvas = self.viewer.window._qt_viewer.canvas
-        self.frames = 0
-        self.cpu = 0.0
-        """Processor seconds of this process in what :meth:`painted` measured last."""
-        self.canvas._scene_canvas.events.draw.connect(self._on_frame, position="last")
-        self.beat = Heartbeat(lambda: [pid] if (pid := self.workspace.worker.pid) else [])
-
-    def _on_frame(self, _: Any) -> None:
-        self.frames += 1
-
-    def turn(self) -> None:
-        """Let the window do what waits, for a moment."""
-        from qtpy.QtCore import QEventLoop
-        from qtpy.QtWidgets import QApplication
-
-        flags = QEventLoop.ProcessEventsFlag
-        QApplication.processEvents(flags.AllEvents | flags.WaitForMoreEvents, 20)
-
-    def until(self, done: Callable[[], bool], seconds: float = 900) -> None:
-        """Turn until something is so."""
-        end = time.monotonic() + seconds
-        while not done():
-            if time.monotonic() > end:
-                sys.exit("interactive: the plugin did not get ready in time")
-            self.turn()
-
-    def rest(self, seconds: float = 0.3) -> None:
-        """Until nothing runs, and a little longer."""
-        workspace = self.workspace
-        self.until(lambda: not workspace.jobs.running and not workspace.will_refit)
-        end = time.monotonic() + seconds
-        self.until(lambda: time.monotonic() > end)
-
-    def painted(self, act: Callable[[], Any], done: Callable[[], bool] = lambda: True) -> float:
-        """Seconds from an act until what it leads to has happened and was drawn."""
-        start, cpu = time.perf_counter(), time.process_time()
-        act()
-        self.until(done)
-        after = self.frames
-        self.canvas.native.update()
-        self.until(lambda: self.frames > after)
-        self.cpu = time.process_time() - cpu
-        return time.perf_counter() - start
-
-    def place(self, xy_um: Any) -> Any:
-        """Where on the canvas a place of the tissue is."""
-        from qtpy.QtCore import QPoint
-
-        camera, native = self.viewer.scene.camera, self.canvas.native
-        x, y = (np.asarray(xy_um) - np.array(camera.center[-1:-3:-1])) * camera.zoom
-        return QPoint(round(native.width() / 2 + x), round(native.height() / 2 + y))
 
 
 def main() -> None:
@@ -162,6 +78,8 @@ def measure(path: Path, options: argparse.Namespace) -> None:
     rows += told(clicking(window, path, options.clicks))
     rows += told(recolouring(window, options.repeats))
     rows += told(lassoing(window))
+    rows += told(docks(window, options.repeats))
+    rows += told(sessions(window, Path(os.environ["STPLM_DATA_DIR"])))
     n, mine, both = window.session.table.n_obs, beat.peak_mb, beat.peak_with_others_mb
     last = [
         Row("peak resident memory of the window", n, mine, "MB", 6000, peak_mb=mine),
@@ -185,7 +103,7 @@ def opening(window: Window, path: Path) -> list[Row]:
     workspace, beat = window.workspace, window.beat
     with beat.phase("open"):
         start = time.perf_counter()
-        job = workspace.open(path)
+        job = workspace.open(path, also=with_map)
         window.until(lambda: bool(window.viewer.layers) or not job.is_running)
         window.painted(lambda: None)
         first = time.perf_counter() - start
@@ -412,17 +330,6 @@ def references(window: Window, rows: list[Row]) -> list[Row]:
         rows.append(Row(words, n, mine.ours, "ms", None, wall, wall / mine.ours))
         if mine.cpu is not None:
             rows.append(Row(f"{words}, processor time", n, mine.cpu, "ms", None, cpu, cpu / mine.cpu))
-    return rows
-
-
-def told(rows: list[Row]) -> list[Row]:
-    """Print rows as soon as they are known."""
-    for row in rows:
-        bar = "" if row.bar is None else f"bar {row.bar:g} {row.unit}"
-        cpu = "" if row.cpu is None else f"cpu {row.cpu:,.2f}"
-        than = "" if row.ratio is None else f"{row.reference:,.0f} {row.unit}, {row.ratio:,.0f} times"
-        wrong = "" if row.agrees in (None, True) else "  WRONG"
-        print(f"{row.name:58s} {row.ours:12,.2f} {row.unit:8s} {bar:18s} {cpu:14s} {than}{wrong}", flush=True)
     return rows
 
 
