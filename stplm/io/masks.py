@@ -90,6 +90,8 @@ def label_values(group: zarr.Group, cell_ids: NDArray[np.str_], path: Path) -> N
             owner = np.arange(len(values))
         else:
             return None
+        if np.array_equal(stored[owner], cell_ids):  # as a rule: a polygon a cell, in the cells' order
+            return values.astype(np.int32)
         first = pd.Series(values, index=stored[owner])
     first = first[~first.index.duplicated()]
     found = first.reindex(cell_ids)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,9 +75,13 @@ def read_xenium(
 ) -> SpatialData:
     """Read a Xenium bundle; see :func:`stplm.read_section`. Raises SectionError or GeneError."""
     bundle = _open_bundle(folder)
-    matrix = read_matrix(folder / MATRIX, progress)
-    table = _cells_table(bundle, matrix)
-    section = _base_section(bundle, labels=labels, transcripts=transcripts)
+    # The matrix is mostly decompressed, without the interpreter: the rest is read beside it.
+    with ThreadPoolExecutor(1, "stplm bundle") as beside:
+        cells = beside.submit(_cells_frame, bundle)
+        base = beside.submit(_base_section, bundle, labels=labels, transcripts=transcripts)
+        matrix = read_matrix(folder / MATRIX, progress)
+        table = _cells_table(bundle, matrix, cells.result())
+        section = base.result()
     if images:
         from stplm.io.images import read_images
 
@@ -159,16 +164,24 @@ def _open_bundle(folder: Path) -> _Bundle:
     return _Bundle(folder, pixel_size, {**source, "pixel_size": pixel_size, **about}, True)
 
 
-def _cells_table(bundle: _Bundle, matrix: FeatureMatrix) -> AnnData:
+def _cells_frame(bundle: _Bundle) -> tuple[Path, pd.DataFrame, NDArray[np.str_]]:
+    """The bundle's list of cells: its file, its columns, and the ids."""
     path = find_frame(bundle.folder, "cells")
     assert path is not None
     cells = read_frame(path, [keys.CELL_ID, "x_centroid", "y_centroid"])
     require_numbers(cells, ["x_centroid", "y_centroid"], path)
-    listed = pd.Index(check_cell_ids(cells[keys.CELL_ID].to_numpy(), path))
-    order = listed.get_indexer(pd.Index(matrix.cell_ids))
-    if (order < 0).any() or len(listed) != len(matrix.cell_ids):
-        _refuse_mismatch(bundle.folder / MATRIX, path, matrix.cell_ids, listed.to_numpy(dtype=str))
-    cells = cells.iloc[order]
+    return path, cells, cells[keys.CELL_ID].to_numpy().astype(str)
+
+
+def _cells_table(
+    bundle: _Bundle, matrix: FeatureMatrix, listing: tuple[Path, pd.DataFrame, NDArray[np.str_]]
+) -> AnnData:
+    path, cells, listed = listing
+    if not np.array_equal(listed, matrix.cell_ids):  # as a rule they are in one order
+        order = pd.Index(check_cell_ids(listed, path)).get_indexer(pd.Index(matrix.cell_ids))
+        if (order < 0).any() or len(listed) != len(matrix.cell_ids):
+            _refuse_mismatch(bundle.folder / MATRIX, path, matrix.cell_ids, listed)
+        cells = cells.iloc[order]
     return build_table(
         matrix.counts,
         cell_ids=matrix.cell_ids,
