@@ -16,6 +16,7 @@ _WHERE = {
     "rank_encode": "stplm.tokens.rank",
     "load_model": "stplm.models",
     "embed": "stplm.tasks.embed",
+    "embed_sections": "stplm.tasks.embed_sections",
     "umap": "stplm.tasks.umap",
     "adapt": "stplm.tasks.adapt",
     "pretrain": "stplm.tasks.pretrain",

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from stplm import __version__, keys
 from stplm.cli_common import progress_bar, read_labels, read_table, say
+from stplm.cli_embed import embed_cohort, tokenize
 from stplm.cli_finetune import add_finetune
 from stplm.cli_impute import add_impute
 from stplm.cli_perturb import add_perturb
 from stplm.cli_plot import add_plot
 from stplm.cli_report import add_report
 from stplm.cli_run import add_run
+from stplm.cli_sections import add_sections, chosen_sections
 from stplm.cli_simulate import add_simulate
 from stplm.cli_training import add_adapt, add_pretrain, run_adapt, run_pretrain
 from stplm.cli_tune import add_tune
@@ -49,17 +51,23 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     tasks = parser.add_subparsers(required=True, metavar="task")
 
-    def task(name: str, run: Any, about: str, section: bool = True) -> argparse.ArgumentParser:
+    def task(name: str, run: Any, about: str, section: bool = True, many: bool = False) -> argparse.ArgumentParser:
         sub = tasks.add_parser(name, help=about, description=about)
         sub.set_defaults(run=run)
         if section:
-            sub.add_argument("section", help="Xenium folder, SpatialData .zarr, .h5ad, .loom or cell_feature_matrix.h5")
+            sub.add_argument(
+                "section",
+                nargs="?" if many else None,
+                help="Xenium folder, SpatialData .zarr, .h5ad, .loom or cell_feature_matrix.h5",
+            )
+        if many:
+            add_sections(sub)
         return sub
 
     task("info", _info, "What is in a section")
 
-    sub = task("tokenize", _tokenize, "Rank value encoding, as flat arrays in a folder")
-    sub.add_argument("--out", required=True)
+    sub = task("tokenize", tokenize, "Rank value encoding, as flat arrays in a folder", many=True)
+    sub.add_argument("--out", required=True, help="folder of the tokens; of --sections, with a folder for each")
     sub.add_argument("--mode", default="stplm", choices=["stplm", "reference", "geneformer", "geneformer-v2"])
     sub.add_argument("--medians", help="a shipped table (breast, colon, lung) or a CSV; by default chosen by panel")
 
@@ -67,9 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("sections", nargs="+")
     sub.add_argument("--out", required=True, help="CSV file")
 
-    sub = task("embed", _embed, "Embed every cell")
+    sub = task("embed", _embed, "Embed every cell", many=True)
     _add_model(sub)
-    sub.add_argument("--out", required=True, help=".h5ad, or .zarr for the whole section")
+    sub.add_argument("--out", required=True, help=".h5ad, or .zarr for the whole section; a folder for --sections")
 
     sub = task("classify", _classify, "Predict class and tumour probability of every cell from a few labels")
     _add_model(sub)
@@ -135,16 +143,6 @@ def _info(arguments: argparse.Namespace) -> None:
         say(f"Classified from {made.get('n_labels')} {source}: {', '.join(made.get('classes', ()))}")
 
 
-def _tokenize(arguments: argparse.Namespace) -> None:
-    import stplm
-
-    check_target(arguments.out)
-    _, table = read_table(arguments.section, images=False, labels=False)
-    tokens = stplm.rank_encode(table, medians=arguments.medians, mode=arguments.mode, progress=progress_bar("cells"))
-    tokens.save(arguments.out)
-    say(f"{len(tokens):,} cells, {len(tokens.ids):,} tokens in {arguments.out}")
-
-
 def _medians(arguments: argparse.Namespace) -> None:
     from stplm.tokens.medians import compute_medians, write_medians
 
@@ -158,6 +156,9 @@ def _medians(arguments: argparse.Namespace) -> None:
 def _embed(arguments: argparse.Namespace) -> None:
     import stplm
 
+    if chosen_sections(arguments):
+        embed_cohort(arguments)
+        return
     if (kind := _check_out(arguments.out)) not in ("h5ad", "zarr"):
         raise ExportError("Cell vectors go into .h5ad or .zarr only.", where=arguments.out, expected=".h5ad or .zarr")
     if kind == "h5ad" and not arguments.adapt and is_table_file(arguments.section):

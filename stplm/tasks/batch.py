@@ -18,21 +18,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stplm import keys
-from stplm.errors import ExportError, ModelError
-from stplm.io.staged import make_folder, restore_interrupted, staged_folder
+from stplm.errors import ModelError
+from stplm.io.staged import make_folder, staged_folder
 from stplm.models import DEFAULT, Model, load_model, versions
 from stplm.progress import Progress, no_progress
 from stplm.tasks.classifier import Classifier
+from stplm.tasks.finished import MARKER, OUTPUTS, SUMMARY, finished, what_is_wanted
 from stplm.tasks.section_runs import PARTS, SectionRun, run_sections, sections_in
 from stplm.tasks.shares import Shares
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-MARKER, SUMMARY = "done.json", "summary.html"
-OUTPUTS = {"h5ad": "cells.h5ad", "explorer": "cell_groups.csv", "geojson": "cells.geojson", "zarr": "section.zarr"}
-"""What each format of :func:`stplm.export` is called in a section's folder."""
-_FORMAT = 1
 _READ, _WORKED = 5, 85
 
 Work = Callable[["AnnData", Progress], object]
@@ -171,32 +168,26 @@ def process_section(
     report: bool = True,
     colours: Mapping[str, str] | None = None,
     resume: bool = True,
+    whole: bool | None = None,
     progress: Progress = no_progress,
 ) -> SectionRun:
-    """What :func:`apply_to_section` does, for any way of calling cells.
+    """What :func:`apply_to_section` does, for any way of working on cells.
 
-    ``work(table, progress)`` puts a prediction into the cell table, as :func:`stplm.predict` does. ``about``: plain
-    values that tell this work from other work; with the section and the outputs they decide what is done already.
+    ``work(table, progress)`` puts a prediction into the cell table, as :func:`stplm.predict` does, or whatever else.
+    ``about``: plain values that tell this work from other work; with the section and the outputs they decide what is
+    done already. ``whole``: read images and masks too; by default where the outputs need them.
     """
     import stplm
     from stplm.report.summary import write_summary
 
     path, folder, began = Path(path), Path(folder), time.monotonic()
-    if unknown := sorted(set(exports) - set(OUTPUTS)):
-        raise ExportError("Unknown export format.", found=unknown[0], expected=", ".join(OUTPUTS))
-    made_by = json.loads(json.dumps(dict(about)))
-    wanted = {
-        "format": _FORMAT,
-        "source": _source(path),
-        "about": made_by,
-        "outputs": sorted([*exports, *(["summary"] if report else [])]),
-        "colours": dict(colours or {}),
-    }
+    wanted = what_is_wanted(path, about, exports=exports, report=report, colours=colours)
     progress(0, PARTS)
     if resume and (found := finished(folder, wanted)) is not None:
         progress(PARTS, PARTS)
         return replace(found, section=path, folder=folder, state="skipped")
-    whole = report or "zarr" in exports
+    if whole is None:
+        whole = report or "zarr" in exports
     section = stplm.read_section(path, images=whole, labels=whole, polygons="geojson" in exports)
     table = stplm.cell_table(section)
     progress(_READ, PARTS)
@@ -220,20 +211,6 @@ def process_section(
         progress(PARTS - 1, PARTS)
     progress(PARTS, PARTS)
     return outcome
-
-
-def finished(folder: str | Path, wanted: Mapping[str, Any]) -> SectionRun | None:
-    """The outcome in a folder whose marker says all of ``wanted``; None where it does not, or is not whole."""
-    restore_interrupted(folder)
-    try:
-        marker = json.loads((Path(folder) / MARKER).read_text(encoding="utf-8"))
-        if any(marker.get(key) != value for key, value in wanted.items()):
-            return None
-        names = [SUMMARY if what == "summary" else OUTPUTS[what] for what in marker["outputs"]]
-        whole = all((Path(folder) / name).exists() for name in names)
-        return SectionRun.from_json(marker["result"]) if whole else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def open_classifier(classifier: Classifier | Model | str | Path) -> Classifier | Model:
@@ -292,19 +269,12 @@ def identity(classifier: Classifier | Model) -> str:
     return digest.hexdigest()
 
 
-def _source(path: Path) -> list[Any]:
-    """Tells one state of a section from another by its files' names, sizes and times, without reading them."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
-    return [str(path.resolve()), [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files if f.is_file()]]
-
-
 def _counted(table: AnnData) -> dict[str, Any]:
-    column = table.obs[keys.CLASS]
-    found: dict[str, Any] = {
-        "cells": int(table.n_obs),
-        "classes": {str(name): int(n) for name, n in column.value_counts(sort=False).items()},
-        "unassigned": int(column.isna().sum()),
-    }
+    found: dict[str, Any] = {"cells": int(table.n_obs)}
+    if keys.CLASS in table.obs:
+        column = table.obs[keys.CLASS]
+        found["classes"] = {str(name): int(n) for name, n in column.value_counts(sort=False).items()}
+        found["unassigned"] = int(column.isna().sum())
     if keys.TUMOUR in table.obs:
         found["tumour"] = float((table.obs[keys.TUMOUR].to_numpy(dtype=np.float64) >= 0.5).mean())
     if keys.UNKNOWN in table.obs:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from stplm.nn.team import Team
     from stplm.spatial.tiles import Band
     from stplm.tasks.cells import Cells
-    from stplm.tasks.sources import Source
+    from stplm.tasks.sources import CellBlock, Source
 
 Vectors = NDArray[np.float32]
 Finished = Callable[[int], None]
@@ -106,16 +106,11 @@ def encode_own(
     ``own`` may be a memory-mapped file: it holds no more than a block in memory. Blocks of :data:`BLOCK` cells whose
     number is in ``skip`` are left as they are; ``finished`` is told each other one.
     """
-    rows, done = _tensor(source.rows, team), 0
+    done = 0
     for number, start in enumerate(range(0, len(source), BLOCK)):
         stop = min(start + BLOCK, len(source))
         if number not in skip:
-            block = source.read(start, stop)
-
-            def batch(cells: NDArray[np.int64], block: Any = block) -> tuple[NDArray[np.int64], Vectors]:
-                return cells, _numpy(encoder.encode_own(_tensor(block.dense(cells), team), rows))
-
-            for cells, vectors in team.map(batch, encoder.batches(block.lengths())):
+            for cells, vectors in encode_block(encoder, source.read(start, stop), source.rows, team):
                 own[start + cells] = vectors
                 done += len(cells)
                 yield done
@@ -125,6 +120,21 @@ def encode_own(
                 finished(number)
         done = stop
         yield done
+
+
+def encode_block(
+    encoder: Encoder, block: CellBlock, rows: NDArray[np.int64], team: Team
+) -> Iterator[tuple[NDArray[np.int64], Vectors]]:
+    """Cells of each batch of a block, int64 (m,) as in the block, and their own vectors (m, own_width).
+
+    ``rows``: the encoder's gene row of each of the block's known genes.
+    """
+    on_team = _tensor(rows, team)
+
+    def batch(cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], Vectors]:
+        return cells, _numpy(encoder.encode_own(_tensor(block.dense(cells), team), on_team))
+
+    yield from team.map(batch, encoder.batches(block.lengths()))
 
 
 def bands(xy: NDArray[np.float64], config: EncoderConfig, cells: int | None = None) -> Iterator[Band]:

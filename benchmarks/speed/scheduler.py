@@ -1,0 +1,99 @@
+"""Embedding in pieces: what cutting up costs against one go, and what two workers gain over one process."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import stplm
+from benchmarks.rows import Row, memory, seconds
+from benchmarks.sections import SMALL, Sections
+from stplm import keys
+from stplm.tasks.embed_sections import embed_sections
+
+WORKERS = 2
+LARGEST = 100_000
+"""Cells of the largest section that is measured: times are linear in cells (docs/scaling.md)."""
+
+
+def measure(sections: Sections, sizes: tuple[int, ...]) -> list[Row]:
+    """Two rows a size up to 100,000 cells. All with one thread a process; reading and writing count."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return [row for cells in sizes if cells <= LARGEST for row in _of_size(sections.bundle(cells, SMALL), cells)]
+    finally:
+        torch.set_num_threads(before)
+
+
+def _of_size(bundle: Path, cells: int) -> list[Row]:
+    from distributed import Client, LocalCluster
+
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        _in_one_go(bundle, out / "warm.h5ad")
+        whole, _ = seconds(partial(_in_one_go, bundle, out / "whole.h5ad"))
+        with memory() as used:
+            in_line, _ = seconds(partial(_in_pieces, bundle, out / "line"))
+        with (
+            LocalCluster(
+                n_workers=WORKERS, threads_per_worker=1, memory_limit=0, dashboard_address=None, processes=True
+            ) as cluster,
+            Client(cluster) as client,
+        ):
+            client.run(_warm, bundle)
+            spread, _ = seconds(partial(_in_pieces, bundle, out / "workers", scheduler=cluster.scheduler_address))
+        made = [_vectors(next((out / name).glob("*/cells.h5ad"))) for name in ("line", "workers")]
+        expected = _vectors(out / "whole.h5ad")
+    same = [bool(np.array_equal(vectors, expected)) for vectors in made]
+    threads = "One thread a process; reading the bundle and writing .h5ad included. Compared: the same bytes."
+    return [
+        Row(
+            "embed in pieces, in line, against one go",
+            cells,
+            in_line,
+            whole,
+            "s",
+            peak_mb=used.peak_mb,
+            agrees=same[0],
+            note=f"{threads} The ratio is what cutting up costs: pieces are laid out, kept on disk and put together.",
+        ),
+        Row(
+            f"embed by {WORKERS} workers of a Dask scheduler, against in line",
+            cells,
+            spread,
+            in_line,
+            "s",
+            agrees=same[1],
+            note=f"{threads} Workers were running and had the code loaded. Reading and writing a section is the "
+            "work of one of them; with many sections that is shared out too.",
+        ),
+    ]
+
+
+def _in_one_go(bundle: Path, out: Path) -> None:
+    section = stplm.read_section(bundle)
+    stplm.embed(stplm.cell_table(section), device="cpu")
+    stplm.export(section, out)
+
+
+def _in_pieces(bundle: Path, out: Path, scheduler: str | None = None) -> None:
+    (run,) = embed_sections([bundle], out, device="cpu", scheduler=scheduler)
+    if run.error is not None:
+        raise run.error
+
+
+def _warm(bundle: Path) -> None:
+    """Load all code that a worker needs."""
+    with tempfile.TemporaryDirectory() as folder:
+        _in_pieces(bundle, Path(folder))
+
+
+def _vectors(path: Path) -> np.ndarray:
+    import anndata
+
+    return np.asarray(anndata.read_h5ad(path).obsm[keys.X_STPLM])
