@@ -28,6 +28,7 @@ _WHERE = {
     "apply_to_sections": "stplm.tasks.batch",
     "impute": "stplm.tasks.impute",
     "perturb": "stplm.tasks.perturb",
+    "map_arrows": "stplm.tasks.perturb_arrows",
     "attribute": "stplm.tasks.attribution",
     "rank_genes": "stplm.tasks.markers",
     "neighbourhoods": "stplm.tasks.neighbourhoods",

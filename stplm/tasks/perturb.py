@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from stplm.tasks.perturb_result import Perturbation
 
 _FEW_SETS = 8
-"""Up to so many sets, the neighbours are asked by default."""
+"""Up to so many sets, the neighbours are asked by default, and vectors are kept for arrows."""
+_KEPT_CELLS = 2000
+"""Vectors of so many cells are kept: what arrows a map can show. Under 1 MB a set."""
 
 
 def perturb(
@@ -44,6 +46,7 @@ def perturb(
     spatial: bool | None = None,
     nulls: int = 20,
     top: int | None = None,
+    keep_vectors: int | None = None,
     out: str | Path | None = None,
     device: str = "auto",
     dtype: str = "float32",
@@ -91,6 +94,9 @@ def perturb(
     top
         Of a deletion screen: estimate all genes by gradients, and run only the 2 × ``top`` that are estimated to move
         cells the most.
+    keep_vectors
+        Of each set, keep the whole cell vectors after of so many of its cells, for arrows on the map
+        (:func:`stplm.map_arrows`). By default 2,000 for up to 8 sets, else none.
     out
         Folder to write parts to as they are made, and the result; memory then stays that of a part. A run that was
         stopped goes on there.
@@ -137,6 +143,8 @@ def perturb(
     sets = gene_sets(table, known, genes, combine)
     if spatial is None:
         spatial = len(sets) <= _FEW_SETS and cells_of.xy is not None and top is None
+    if keep_vectors is None:
+        keep_vectors = _KEPT_CELLS if len(sets) <= _FEW_SETS and top is None else 0
     try:
         loaded.encoder.to(choose_device(device)).eval()
         lab = build_lab(
@@ -166,7 +174,8 @@ def perturb(
             "seed": seed,
             "top": top,
         }
-        result = Study(lab, table, chosen, sets, states, spatial, nulls, top, seed).run(out, about, progress)
+        study = Study(lab, table, chosen, sets, states, spatial, nulls, top, seed, keep_vectors)
+        result = study.run(out, about, progress)
     finally:
         loaded.encoder.to("cpu")
     result.info |= {

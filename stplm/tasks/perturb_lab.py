@@ -76,6 +76,27 @@ def build_lab(
     return Lab(variants, cells, counts_matrix(table), known, States(mean_of(goal), mean_of(start)), judge, seen)
 
 
+def whole_vectors(lab: Lab, own: Floats, which: NDArray[np.int64]) -> Floats:
+    """Cell vectors (n, dim), tissue part and all, of variants with own vectors (n, own_width) of the cells ``which``;
+    the cells around stay as they are."""
+    import torch
+
+    from stplm.nn.tissue import TissueStage
+
+    encoder, cells = lab.variants.encoder, lab.cells
+    if cells.xy is None or not len(which):
+        with torch.inference_mode():
+            return np.asarray(encoder.alone(torch.from_numpy(own)).numpy())
+
+    def own_of(some: NDArray[np.int64]) -> Floats:
+        return own_vectors(lab.variants, cells, some)
+
+    chosen = np.unique(which)
+    if isinstance(encoder, TissueStage):
+        return InTissue(encoder, cells, chosen, own_of)(own, which)
+    return Seen.of(encoder, cells, chosen, own_of)(own, which)
+
+
 def own_vectors(variants: VariantEncoder, cells: Cells, which: NDArray[np.int64]) -> Floats:
     """Own vectors (n, own_width) of some cells as they are."""
     found = np.empty((len(which), variants.encoder.config.own_width), dtype=np.float32)

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,9 @@ from stplm.tasks.perturb_spatial import Response
 from stplm.tasks.perturb_store import ABOUT, FolderStore, MemoryStore, Store
 
 FEW_CELLS = 10
-_GENES, _RINGS, _RESPONSE = "genes.parquet", "rings.parquet", "response.parquet"
+_GENES, _RINGS, _RESPONSE, _VECTORS = "genes.parquet", "rings.parquet", "response.parquet", "vectors.npz"
+Kept = tuple[NDArray[np.int64], NDArray[np.float32]]
+"""Cells (m,), by their position in the table, and their whole vectors (m, dim) after."""
 
 
 @dataclass
@@ -38,6 +41,8 @@ class Perturbation:
         The same cell by cell, by set name.
     n_cells
         Cells of the table.
+    vectors
+        Of some of each set's cells, the whole cell vector after, by set name; empty where they were not asked for.
     info
         Model, mode, measure, effect, noise, seed and versions, as plain values.
     """
@@ -48,6 +53,7 @@ class Perturbation:
     rings: pd.DataFrame | None = None
     response: dict[str, Response] = field(default_factory=dict)
     info: dict[str, Any] = field(default_factory=dict)
+    vectors: dict[str, Kept] = field(default_factory=dict)
 
     def variants(self, name: str | None = None) -> pd.DataFrame:
         """A row a variant: ``cell`` (position in the table), ``set`` (row of ``genes``), ``dose`` and what was
@@ -74,9 +80,18 @@ class Perturbation:
             values[found.cells] = found.shift if measure == "shift" else found.opinions[measure]
         return values
 
+    def kept_vectors(self, name: str) -> Kept:
+        """Cells (m,) of which a set's vectors were kept, and the whole cell vectors (m, dim) after. Raises
+        StplmError."""
+        if name not in self.vectors:
+            self._row(name)
+            raise StplmError("No vectors were kept of this perturbation.", mend="Run it with keep_vectors=2000.")
+        return self.vectors[name]
+
     def save(self, folder: str | Path) -> Path:
-        """Write the folder: ``genes.parquet``, ``rings.parquet``, ``response.parquet``, ``perturbation.json`` and, a
-        row a variant, ``parts/*.parquet``. Raises ExportError when it holds another perturbation."""
+        """Write the folder: ``genes.parquet``, ``rings.parquet``, ``response.parquet``, ``vectors.npz``,
+        ``perturbation.json`` and, a row a variant, ``parts/*.parquet``. Raises ExportError when it holds another
+        perturbation."""
         store = FolderStore(Path(folder), self.info["run"])
         if isinstance(self.store, MemoryStore):
             self.store.copy_to(store)
@@ -85,6 +100,13 @@ class Perturbation:
             if frame is not None:
                 with staged_file(store.folder / name) as stage:
                     frame.to_parquet(stage, index=False)
+        if self.vectors:
+            # Numbered, since a name may hold what a file's name cannot.
+            arrays: dict[str, Any] = {"names": np.array(list(self.vectors))}
+            for i, (cells, after) in enumerate(self.vectors.values()):
+                arrays |= {f"c{i}": cells, f"v{i}": after}
+            with staged_file(store.folder / _VECTORS) as stage, stage.open("wb") as file:
+                np.savez(file, **arrays)
         about = {"run": self.info["run"], "n_cells": self.n_cells, "info": self.info}
         store.write(ABOUT, json.dumps(about, indent=1, default=str))
         return store.folder
@@ -98,14 +120,15 @@ class Perturbation:
             genes, info, n_cells = pd.read_parquet(folder / _GENES), about["info"], int(about["n_cells"])
             rings = pd.read_parquet(folder / _RINGS) if (folder / _RINGS).is_file() else None
             frame = pd.read_parquet(folder / _RESPONSE) if (folder / _RESPONSE).is_file() else None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            vectors = _vectors(folder / _VECTORS) if (folder / _VECTORS).is_file() else {}
+        except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
             raise StplmError(
                 "This is not a finished perturbation.",
                 where=folder,
                 found=f"{type(error).__name__}: {error}",
                 mend="Run it again with the same folder: it goes on where it stopped.",
             ) from error
-        return cls(genes, FolderStore(folder), n_cells, rings, _responses(frame), info)
+        return cls(genes, FolderStore(folder), n_cells, rings, _responses(frame), info, vectors)
 
     def ranked(self) -> NDArray[np.int64]:
         """Rows of ``genes`` by what they do, the largest effect first: those that 10 cells or more express before those
@@ -133,6 +156,11 @@ class Perturbation:
             for name, r in self.response.items()
         ]
         return pd.concat(frames, ignore_index=True)
+
+
+def _vectors(path: Path) -> dict[str, Kept]:
+    with np.load(path, allow_pickle=False) as arrays:
+        return {str(name): (arrays[f"c{i}"], arrays[f"v{i}"]) for i, name in enumerate(arrays["names"])}
 
 
 def _responses(frame: pd.DataFrame | None) -> dict[str, Response]:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from stplm.errors import LabelError
 from stplm.palette import is_tumour_name
 from stplm.tasks.perturb_edits import Edits, edits_of
-from stplm.tasks.perturb_lab import own_vectors
+from stplm.tasks.perturb_lab import own_vectors, whole_vectors
 from stplm.tasks.perturb_measures import Floats, state_classes
 from stplm.tasks.perturb_noise import RATES, Noise, measure_noise
-from stplm.tasks.perturb_result import Perturbation
+from stplm.tasks.perturb_result import Kept, Perturbation
 from stplm.tasks.perturb_run import Lab, Steps, count_variants, run_sets
 from stplm.tasks.perturb_sets import GeneSets
 from stplm.tasks.perturb_spatial import Around, Opinion, Response, tissue_head
@@ -48,6 +48,8 @@ class Study:
     nulls: int
     top: int | None
     seed: int
+    keep: int = 0
+    """Cells of each set whose vectors are kept."""
 
     def run(self, out: str | Path | None, about: dict[str, Any], progress: Progress) -> Perturbation:
         """All stages; ``about`` tells the run from others."""
@@ -71,10 +73,11 @@ class Study:
         info["noise"] = noise.to_dict()
         rings: pd.DataFrame | None = None
         response: dict[str, Response] = {}
-        if self.spatial:
-            rings, response = self._neighbours(steps)
+        vectors: dict[str, Kept] = {}
+        if self.spatial or self.keep:
+            rings, response, vectors = self._moved(steps)
         progress(steps.total, steps.total)
-        return Perturbation(table, store, len(lab.cells), rings, response, info)
+        return Perturbation(table, store, len(lab.cells), rings, response, info, vectors)
 
     @property
     def effect(self) -> str:
@@ -87,7 +90,7 @@ class Study:
         if self.nulls and not self._is_full:
             n += min(_NULL_VARIANTS // self._dearness, self.nulls * len(self.sets) * len(self.chosen))
         n += (len(RATES) + 1) * self._few_cells
-        return n + (len(self.sets) * len(self.chosen) if self.spatial else 0)
+        return n + (len(self.sets) * len(self.chosen) if self.spatial or self.keep else 0)
 
     @property
     def _dearness(self) -> int:
@@ -155,19 +158,38 @@ class Study:
 
         return measure_noise(lab.variants, counts, measured, seed=self.seed, step=steps)
 
-    def _neighbours(self, steps: Steps) -> tuple[pd.DataFrame, dict[str, Response]]:
+    def _moved(self, steps: Steps) -> tuple[pd.DataFrame | None, dict[str, Response], dict[str, Kept]]:
+        """How the cells around answer to each set, and the vectors that are kept of it, where they are asked for."""
         lab = self.lab
-        around = Around(
-            lab.variants.encoder, lab.cells, self.chosen, lambda which: own_vectors(lab.variants, lab.cells, which)
-        )
-        opinion = self._opinion(around)
-        responses, rings = {}, []
+        around = opinion = None
+        if self.spatial:
+            around = Around(
+                lab.variants.encoder, lab.cells, self.chosen, lambda which: own_vectors(lab.variants, lab.cells, which)
+            )
+            opinion = self._opinion(around)
+        responses: dict[str, Response] = {}
+        kept: dict[str, Kept] = {}
         for i, name in enumerate(self.sets.names):
             changed, own = self._perturbed(self.sets.take([i]))
-            responses[name] = around.respond(changed, own, opinion, lambda n: None)
-            rings.append(responses[name].rings(name))
+            if around is not None:
+                responses[name] = around.respond(changed, own, opinion, lambda n: None)
+            if self.keep:
+                some = np.arange(len(changed))
+                if len(some) > self.keep:
+                    some = np.sort(np.random.default_rng(self.seed).choice(some, self.keep, replace=False))
+                kept[name] = changed[some], own[some]
             steps(len(self.chosen))
-        return pd.concat(rings, ignore_index=True), responses
+        rings = [response.rings(name) for name, response in responses.items()]
+        return pd.concat(rings, ignore_index=True) if rings else None, responses, self._whole(kept)
+
+    def _whole(self, kept: dict[str, Kept]) -> dict[str, Kept]:
+        """The same cells with whole vectors; the tissue is read once for all sets."""
+        if not kept:
+            return {}
+        cells = np.concatenate([cells for cells, _ in kept.values()])
+        vectors = whole_vectors(self.lab, np.concatenate([own for _, own in kept.values()]), cells)
+        ends = np.cumsum([len(cells) for cells, _ in kept.values()])[:-1]
+        return {name: (kept[name][0], part) for name, part in zip(kept, np.split(vectors, ends), strict=True)}
 
     def _perturbed(self, one: GeneSets) -> tuple[NDArray[np.int64], Floats]:
         """Cells that one set changes, and their own vectors after."""

@@ -19,6 +19,7 @@ from stplm.errors import Cancelled, SectionError
 from stplm.kernels import ONE_AT_A_TIME
 from stplm.models import versions
 from stplm.progress import Progress, no_progress
+from stplm.tasks.umap_sample import FittedMap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,17 +28,9 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
 NEIGHBOURS, MIN_DIST, SAMPLE = 15, 0.1, 50_000
-_COMPONENTS = 24
-"""Principal components that neighbours are looked for in: 0.93 of the variance of the bundled model's vectors, and few
-enough for a k-d tree."""
-_ALMOST, _ROUGHLY = 0.5, 1.0
-"""A neighbour that is passed over is at most this share nearer than one that is given: 0.999 of them are found in the
-fit, and 0.98 of new cells' in half the time."""
 _BLOCK = 50_000
 _RARE = 200
 """Cells of each cluster that the sample has at least, so that a rare kind is on the map."""
-_SETTLE_EPOCHS = 15
-"""Half of umap-learn's own number for more than 10,000 new cells, in half the time."""
 
 
 def umap(
@@ -101,6 +94,29 @@ def umap(
     return table
 
 
+def place_on_map(table: AnnData, vectors: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Places (m, 2) of other ``vectors`` (m, dim) on the map that :func:`umap` drew of the embedded cells of ``table``.
+
+    They are put among the sample that the map was fitted on, as the table's other cells were. Raises SectionError where
+    there is no such map, or it is of other vectors.
+    """
+    if not is_of_these_vectors(table):
+        raise SectionError(
+            "There is no map of these cells' vectors.",
+            where=f"obsm[{keys.UMAP!r}]",
+            mend="Draw one first (stplm.umap).",
+        )
+    made = table.uns[keys.UNS][keys.UNS_MAP]
+    groups = table.obs[keys.CLUSTER].cat.codes.to_numpy() if keys.CLUSTER in table.obs else None
+    random = np.random.default_rng(int(made["seed"]))
+    chosen = draw_sample(table.n_obs, groups, int(made["sample"]), random)
+    known = np.asarray(table.obsm[keys.X_STPLM])
+    sample = FittedMap.of(known[chosen], int(made["neighbours"]), float(made["min_dist"]), int(made["seed"]))
+    fitted = sample.at(np.asarray(table.obsm[keys.UMAP], np.float32)[chosen])
+    parts = [fitted.put(vectors[start : start + _BLOCK], start) for start in range(0, len(vectors), _BLOCK)]
+    return np.concatenate([*parts, np.zeros((0, 2), np.float32)])
+
+
 def is_of_these_vectors(table: AnnData) -> bool:
     """Whether the map in a table is one of ours, and of the embedding that is there now."""
     made = table.uns.get(keys.UNS, {}).get(keys.UNS_MAP, {})
@@ -129,30 +145,22 @@ def map_vectors(
     ``groups`` are whole numbers from -1 (none) that the sample is drawn by, one a cell. Progress counts cells; those of
     the sample come first.
     """
-    from threadpoolctl import threadpool_limits
-
     n = len(vectors)
     _check(n, neighbours, min_dist, sample)
     random = np.random.default_rng(seed)
     chosen = draw_sample(n, groups, sample, random)
     progress(0, n)
-    # One thread adds up in a fixed order: the same bytes on every run.
-    with threadpool_limits(1, user_api="blas"):
-        project = _projection(vectors[chosen])
-        fitted = project(vectors[chosen])
-    tree = _tree(fitted)
-    found, distances = _nearest(tree, fitted, neighbours, _ALMOST)
-    places = _fit(fitted, found, distances, min_dist, seed, lambda share: progress(int(share * len(chosen)), n))
+    sample_of = FittedMap.of(vectors[chosen], neighbours, min_dist, seed)
+    found, distances = sample_of.graph()
+    fit = _fit(sample_of.points, found, distances, min_dist, seed, lambda share: progress(int(share * len(chosen)), n))
+    fitted = sample_of.at(fit)
     result = np.empty((n, 2), np.float32)
-    result[chosen] = places
+    result[chosen] = fit
     others = np.setdiff1d(np.arange(n), chosen, assume_unique=True)
     for start in range(0, len(others), _BLOCK):
         progress(len(chosen) + start, n)
         rows = others[start : start + _BLOCK]
-        with threadpool_limits(1, user_api="blas"):
-            block = project(vectors[rows])
-        found, distances = _nearest(tree, block, neighbours, _ROUGHLY)
-        result[rows] = _put_among(places, found, distances, min_dist, (seed, start))
+        result[rows] = fitted.put(vectors[rows], start)
     progress(n, n)
     return result
 
@@ -194,33 +202,6 @@ def _check(n: int, neighbours: int, min_dist: float, sample: int) -> None:
             expected=f"more than {neighbours}, the neighbours of each",
             mend="Ask for fewer neighbours.",
         )
-
-
-def _projection(sample: NDArray[np.floating]) -> Callable[[NDArray[np.floating]], NDArray[np.float32]]:
-    """Standardised columns (as for the clusters), then principal components; both from the sample."""
-    sample = sample.astype(np.float64)
-    mean, spread = sample.mean(0), sample.std(0) + 1e-6
-    scaled = (sample - mean) / spread
-    _, axes = np.linalg.eigh(scaled.T @ scaled)
-    axes = axes[:, ::-1][:, :_COMPONENTS] / spread[:, None]
-
-    def project(rows: NDArray[np.floating]) -> NDArray[np.float32]:
-        return np.ascontiguousarray((rows - mean) @ axes, np.float32)
-
-    return project
-
-
-def _tree(points: NDArray[np.float32]) -> Any:
-    from scipy.spatial import cKDTree
-
-    return cKDTree(points)
-
-
-def _nearest(
-    tree: Any, points: NDArray[np.float32], k: int, almost: float
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    distances, found = tree.query(points, k=k, eps=almost, workers=-1)
-    return found.astype(np.int32), distances.astype(np.float32)
 
 
 def _fit(
@@ -286,24 +267,3 @@ class _Epochs(io.StringIO):
             except Cancelled as stopped:
                 self.stopped = stopped
         return len(words)
-
-
-def _put_among(
-    places: NDArray[np.float32],
-    found: NDArray[np.int32],
-    distances: NDArray[np.float32],
-    min_dist: float,
-    seed: tuple[int, int],
-) -> NDArray[np.float32]:
-    """Places of new cells among those of the sample, from their neighbours there."""
-    from umap.umap_ import compute_membership_strengths, find_ab_params, smooth_knn_dist
-
-    from stplm.tasks.settle import settle
-
-    k = found.shape[1]
-    a, b = find_ab_params(1.0, min_dist)
-    start = int(np.random.default_rng(seed).integers(2**62))
-    with ONE_AT_A_TIME:
-        sigmas, rhos = smooth_knn_dist(distances, float(k), local_connectivity=0.0)
-        _, _, weights, _ = compute_membership_strengths(found, distances, sigmas, rhos, bipartite=True)
-        return settle(places, found, weights.reshape(-1, k), a, b, _SETTLE_EPOCHS, start)
