@@ -30,7 +30,7 @@ _FOLDS, _FEW_LABELS, _FOLDS_OF_FEW = 3, 150, 5
 _MOST = 1_000
 """Labels that are looked at: more change the score by less than its error, and take time."""
 _SECTION = 4_000
-"""Cells by which features are scaled and the classes' shares are estimated."""
+"""Cells by which features are scaled and the classes' shares are estimated, and from which some join the labels."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,8 @@ def curve_sizes(n_labels: int, points: int = 8, first: int = 4) -> list[int]:
 @dataclass(frozen=True)
 class _Labelled:
     """Labelled cells as the head sees them: ``design`` (l, d), counts ``depth`` and positions ``xy`` (NaN where there
-    is none); classes (l,) as numbers; and ``section``, features by which shares of classes are estimated."""
+    is none); classes (l,) as numbers; and ``section``, cells by which shares of classes are estimated, of which those
+    that are ``free`` of a label may join the labels."""
 
     names: tuple[str, ...]
     codes: npt.NDArray[np.int64]
@@ -162,6 +163,7 @@ class _Labelled:
     xy: npt.NDArray[np.float64]
     section: npt.NDArray[np.float64]
     section_depth: npt.NDArray[np.float64]
+    free: npt.NDArray[np.bool_]
 
     @classmethod
     def of(cls, table: AnnData, labels: pd.Series, seed: int) -> _Labelled:
@@ -171,7 +173,7 @@ class _Labelled:
 
         labels = labels[labels.notna()]
         labelled_cells(table, labels)  # refuses labels that are none of this section's
-        rows = table.obs_names.get_indexer(labels.index.astype(str))
+        rows = every = table.obs_names.get_indexer(labels.index.astype(str))
         names, codes = np.unique(labels.to_numpy().astype(str), return_inverse=True)
         if len(names) < 2:
             raise _too_few()
@@ -187,7 +189,8 @@ class _Labelled:
         xy = np.full((len(rows), 2), np.nan)
         if keys.SPATIAL in table.obsm:
             xy = np.asarray(table.obsm[keys.SPATIAL], dtype=np.float64)[rows, :2]
-        with_counts = around.take(np.flatnonzero(around.depth > 0))
+        counted = np.flatnonzero(around.depth > 0)
+        with_counts = around.take(counted)
         return cls(
             tuple(names.tolist()),
             codes,
@@ -197,6 +200,7 @@ class _Labelled:
             xy,
             design_matrix(with_counts, mean, scale),
             with_counts.depth,
+            ~np.isin(section[counted], every),
         )
 
     def score(self, size: int | None, block: float, buffer: float, seed: int) -> HeldOut:
@@ -222,21 +226,33 @@ class _Labelled:
     def _call(
         self, learn: npt.NDArray[np.int64], codes: npt.NDArray[np.int64], held: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.int64]:
-        """Classes of the held-out cells, as the whole head calls them: with shares of classes, fading, sharpness."""
+        """Classes of the held-out cells, as the whole head calls them: with what unlabelled cells teach, shares of
+        classes, fading, sharpness."""
         from stplm.evidence import evidence
-        from stplm.tasks.head import fit_linear, sharpness, typical_labels
+        from stplm.tasks.head import fit_joined, fit_linear, sharpness, typical_labels
         from stplm.tasks.outcome import softmax
         from stplm.tasks.shares import log_prior, prior_weight
+        from stplm.tasks.unlabelled import join_cells, rounds
 
+        n_classes = int(codes.max()) + 1
         typical = typical_labels(np.bincount(codes))
-        coefficients, bias = fit_linear(self.design[learn], codes, int(codes.max()) + 1)
+        weight, design = prior_weight(typical), self.design[learn]
 
-        def logits(design: npt.NDArray[np.float64], depth: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-            raw = (design @ coefficients.T + bias) * sharpness(typical)
+        def logits(rows: npt.NDArray[np.float64], depth: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+            raw = (rows @ coefficients.T + bias) * sharpness(typical)
             return np.asarray(raw * evidence(depth)[:, None])
 
-        shares = log_prior(softmax(logits(self.section, self.section_depth)))
-        return np.asarray((logits(self.design[held], self.depth[held]) + prior_weight(typical) * shares).argmax(1))
+        coefficients, bias = fit_linear(design, codes, n_classes)
+        called = logits(self.section, self.section_depth)
+        shares = log_prior(softmax(called))
+        for _ in range(rounds(len(codes), n_classes)):
+            joined = join_cells(softmax(called + weight * shares), self.free, codes)
+            if not len(joined.cells):
+                break
+            coefficients, bias = fit_joined(design, codes, n_classes, self.section[joined.cells], joined)
+            called = logits(self.section, self.section_depth)
+            shares = log_prior(softmax(called))
+        return np.asarray((logits(self.design[held], self.depth[held]) + weight * shares).argmax(1))
 
 
 def _folds(

@@ -30,7 +30,7 @@ from stplm.scheme import Scheme, check_scheme
 from stplm.tasks import unlabelled
 from stplm.tasks.classifier import Classifier
 from stplm.tasks.features import Features, cell_features
-from stplm.tasks.head import design_matrix, fit_linear, fit_weighted, sharpness, typical_labels
+from stplm.tasks.head import design_matrix, fit_joined, fit_linear, sharpness, typical_labels
 from stplm.tasks.labels import check_two_classes, choose_tumour_classes, enough_labels, labelled_cells
 from stplm.tasks.outcome import class_temperature, share_odds, tumour_odds, tumour_temperature
 from stplm.tasks.prediction import write_prediction
@@ -289,10 +289,8 @@ def _self_trained(
         joined = unlabelled.join_cells(classifier.proba(sample), free, codes, seed=seed)
         if not len(joined.cells):
             break
-        both = np.vstack([design, design_matrix(sample.take(joined.cells), *features.scale)])
-        weights = np.concatenate([joined.label_weights, joined.weights])
-        both_codes = np.concatenate([codes, joined.codes])
-        classifier = made(*fit_weighted(both, both_codes, len(classifier.classes), weights))
+        rows = design_matrix(sample.take(joined.cells), *features.scale)
+        classifier = made(*fit_joined(design, codes, len(classifier.classes), rows, joined))
         classifier.info["joined"] = len(joined.cells)
     return classifier
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stplm.tasks.features import Features
+    from stplm.tasks.unlabelled import Joined
 
 _PENALTY, _PENALTY_FEW, _ENOUGH = 0.2, 1.0, 10
 """Inverse strength of the head's penalty (scikit-learn's C), from ``_ENOUGH`` labels a class on and below. The firmer
@@ -33,11 +34,22 @@ def fit_linear(
     return fit_logistic(design, codes, n_classes, penalty=penalty, balanced=True)
 
 
-def fit_weighted(
-    design: NDArray[np.float64], codes: NDArray[np.int64], n_classes: int, weights: NDArray[np.float64]
+def fit_joined(
+    design: NDArray[np.float64],
+    codes: NDArray[np.int64],
+    n_classes: int,
+    unlabelled: NDArray[np.float64],
+    joined: Joined,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The same with weights (n,) of the cells, in which classes are in balance already; always the firmer penalty."""
-    return fit_logistic(design, codes, n_classes, penalty=_PENALTY, weights=weights)
+    """The same on labels and what joined them, always with the firmer penalty; ``unlabelled`` (m, n_features) are the
+    joined cells' rows."""
+    return fit_logistic(
+        np.vstack([design, unlabelled]),
+        np.concatenate([codes, joined.codes]),
+        n_classes,
+        penalty=_PENALTY,
+        weights=np.concatenate([joined.label_weights, joined.weights]),
+    )
 
 
 def typical_labels(counts: NDArray[np.int64]) -> float:

@@ -109,6 +109,27 @@ def test_the_page_shows_means_the_best_and_where_the_default_loses(tmp_path: Pat
     assert written.endswith("\nafter\n")
 
 
+def test_each_ablation_takes_away_what_its_name_says(demo_path: Path) -> None:
+    table = stplm.cell_table(stplm.read_section(demo_path))
+    stplm.embed(table, clusters=0)
+    labels = np.full(len(table), None, dtype=object)
+    seeds = stplm.seed_labels(table, per_class=6).dropna()
+    labels[table.obs_names.get_indexer(seeds.index)] = seeds.astype(str)
+    found = {}
+    for ablation in (ours.default, ours.without_shares, ours.without_unlabelled):
+        ablation(table, labels, 0)
+        found[ablation] = table.uns[keys.UNS][keys.UNS_PREDICTION]
+    shares = {ablation: np.ptp(note["class_shares"]) for ablation, note in found.items()}
+    assert shares[ours.without_shares] == 0
+    assert min(shares[ours.default], shares[ours.without_unlabelled]) > 0
+    assert found[ours.default]["joined"] > 0
+    assert found[ours.without_unlabelled]["joined"] == 0
+    plain = ours.default(table, labels, 0)
+    for ablation in (ours.without_profiles, ours.without_vectors):
+        assert (ablation(table, labels, 0) != plain).any()
+    assert (ours.default(table, labels, 0) == plain).all()
+
+
 def test_fine_classes_leave_out_undecided_and_rare_names() -> None:
     named = np.array((["B_Cells"] * 8 + ["Unlabeled", "Stromal_&_T_Cell_Hybrid"]) * 20 + ["Mast_Cells"] * 40, object)
     x = np.r_[np.arange(200) * 5.0, np.full(40, 980.0)]

@@ -70,6 +70,29 @@ def test_the_curve_starts_with_the_first_labels_and_ends_with_all(section: Any) 
     assert dict(zip(curve[0].classes, curve[0].labels, strict=True)) == first.to_dict()
 
 
+def test_unlabelled_cells_teach_as_they_teach_the_head_that_users_get(
+    section: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held-out calls are those of the head with unlabelled cells, and no labelled cell is taken for one of those."""
+    from stplm.tasks import unlabelled
+
+    table, labels = section
+    few = labels.groupby(labels).head(3)
+    offered = []
+
+    def join_cells(proba: Any, candidates: Any, *rest: Any, **more: Any) -> Any:
+        offered.append(int(candidates.sum()))
+        return unlabelled_join(proba, candidates, *rest, **more)
+
+    unlabelled_join = unlabelled.join_cells
+    monkeypatch.setattr(unlabelled, "join_cells", join_cells)
+    with_them = stplm.held_out(table, few)
+    with_counts = int((np.asarray(table.X.sum(1)).ravel() > 0).sum())
+    assert set(offered) == {with_counts - len(few)}
+    monkeypatch.setattr(unlabelled, "rounds", lambda *_: 0)
+    assert with_them.accuracy >= stplm.held_out(table, few).accuracy > 0.5
+
+
 def test_labels_in_one_place_are_held_out_at_random(section: Any) -> None:
     table, labels = section
     crowded = table.copy()
