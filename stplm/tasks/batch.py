@@ -20,10 +20,10 @@ import numpy as np
 from stplm import keys
 from stplm.errors import ModelError
 from stplm.io.staged import make_folder, staged_folder
-from stplm.models import DEFAULT, Model, load_model, versions
+from stplm.models import DEFAULT, Model, load_model
 from stplm.progress import Progress, no_progress
 from stplm.tasks.classifier import Classifier
-from stplm.tasks.finished import MARKER, OUTPUTS, SUMMARY, finished, what_is_wanted
+from stplm.tasks.finished import MARKER, OUTPUTS, SUMMARY, finished, what_is_wanted, write_marker
 from stplm.tasks.section_runs import PARTS, SectionRun, run_sections, sections_in
 from stplm.tasks.shares import Shares
 
@@ -206,8 +206,7 @@ def process_section(
         if report:
             write_summary(section, stage / SUMMARY, colours=colours)
         outcome = SectionRun(path, folder, "done", **_counted(table), seconds=round(time.monotonic() - began, 1))
-        marker = {**wanted, "result": outcome.to_json(), "versions": versions()}
-        (stage / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
+        write_marker(stage, wanted, outcome)
         progress(PARTS - 1, PARTS)
     progress(PARTS, PARTS)
     return outcome

@@ -1,9 +1,10 @@
 """The pieces of embedding a section; any process that sees the files can do any of them.
 
-*prepare* reads the section once and lays counts and positions out as flat arrays; *own_part* makes the own vectors of
-a block of cells from these, *tissue_part* the cell vectors of a band of tiles from the own vectors around it; *merge*
-puts all into the section's table and writes it. Blocks and bands are those of :mod:`stplm.tasks.encode`, so the vectors
-are the same bytes as of a section that is embedded in one go.
+*prepare* reads the section once and lays counts and positions out as flat arrays (an ``.h5ad`` of ours is read piece by
+piece as it is, and never loaded whole); *own_part* makes the own vectors of a block of cells from these, *tissue_part*
+the cell vectors of a band of tiles from the own vectors around it; *merge* puts all into the section's table and writes
+it. Blocks and bands are those of :mod:`stplm.tasks.encode`, so the vectors are the same bytes as of a section that is
+embedded in one go.
 
 A piece lies in the folder ``<name>.parts`` beside the section's output, renamed when it is whole: a piece that is there
 is not made again, whoever was killed since. The folder is of one section, model and setting (``plan.json``).
@@ -14,6 +15,9 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from itertools import islice, pairwise
@@ -25,11 +29,16 @@ from numpy.typing import NDArray
 
 from stplm.errors import ModelError, SectionError
 from stplm.io.staged import make_folder, restore_interrupted, staged_file, staged_folder
+from stplm.io.table_file import TableFile, is_table_file
+from stplm.memory import let_go
 from stplm.models import Model, load_model
 from stplm.progress import Progress
 from stplm.tasks.batch import process_section
+from stplm.tasks.clusters import cluster
+from stplm.tasks.embed import embedding_note, put_vectors
+from stplm.tasks.embed_file import Embedded, source_of, write_embedded
 from stplm.tasks.encode import Vectors, bands, encode_band, encode_block, on_device
-from stplm.tasks.finished import finished, what_is_wanted
+from stplm.tasks.finished import MARKER, OUTPUTS, finished, what_is_wanted, write_marker
 from stplm.tasks.section_runs import SectionRun
 
 if TYPE_CHECKING:
@@ -73,9 +82,13 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Plan:
-    """The pieces of a section: numbers of blocks and bands (0 where cells stand alone); and of its cells."""
+    """The pieces of a section: numbers of blocks and bands (0 where cells stand alone); and of its cells.
+
+    ``file``: the table file that they are read from; None where they are laid out in ``parts``.
+    """
 
     parts: Path
+    file: Path | None
     cells: int
     blocks: int
     bands: int
@@ -88,38 +101,54 @@ def prepare(section: Path, folder: Path, how: Embedding, resume: bool) -> Plan |
 
     Raises StplmError for whatever is wrong with the section, the model or the place.
     """
+    about, parts = how.wanted(section), folder.with_name(f"{folder.name}.parts")
+    if resume and (found := finished(folder, about)) is not None:
+        shutil.rmtree(parts, ignore_errors=True)
+        return replace(found, section=section, folder=folder, state="skipped")
+    restore_interrupted(parts)
+    if resume and (plan := _read_plan(section, parts, about)) is not None:
+        return plan
+    make_folder(parts.parent)
+    with staged_folder(parts, mark=PLAN) as stage:
+        stage.mkdir()
+        plan = _lay_out(section, stage, parts, how)
+        text = json.dumps({"wanted": about, "plan": {**asdict(plan), "parts": "", "file": ""}}, indent=1)
+        (stage / PLAN).write_text(text + "\n", encoding="utf-8")
+    return plan
+
+
+def _lay_out(section: Path, stage: Path, parts: Path, how: Embedding) -> Plan:
+    """Put what the pieces need into the folder ``stage``, which will be called ``parts``."""
     import stplm
     from stplm.tasks.adapt import adapt
     from stplm.tasks.cells import Cells
     from stplm.tasks.sources import Source
     from stplm.tasks.stored import write_cells
 
-    about, parts = how.wanted(section), folder.with_name(f"{folder.name}.parts")
-    if resume and (found := finished(folder, about)) is not None:
-        shutil.rmtree(parts, ignore_errors=True)
-        return replace(found, section=section, folder=folder, state="skipped")
-    restore_interrupted(parts)
-    if resume and (plan := _read_plan(parts, about)) is not None:
-        return plan
-    table = stplm.cell_table(stplm.read_section(section, images=False, labels=False))
     model, name = _model(how.model, how.sha256), how.model
+    if _read_as_it_is(section, how):
+        with TableFile(section) as file:
+            return _plan(source_of(file, model), parts, section, model, name, how)
+    table = stplm.cell_table(stplm.read_section(section, images=False, labels=False))
     if how.adapt:
         model, name = adapt(table, model, seed=how.seed, device=how.device), str(parts / "model")
+        model.save(stage / "model")
     source = Source.of_table(table, model.encoder.genes)
-    alone = source.xy is None or not how.neighbours
-    number = 0 if alone or source.xy is None else sum(1 for _ in bands(source.xy, model.encoder.config, how.band))
-    plan = Plan(parts, len(source), -(-len(source) // how.block), number, name, model.fingerprint())
-    make_folder(parts.parent)
-    with staged_folder(parts, mark=PLAN) as stage:
-        stage.mkdir()
-        counts: Any = source.counts
-        write_cells(Cells(counts[:, source.columns], source.rows, source.xy, None, None, None), stage)
-        np.save(stage / "rows.npy", source.rows)
-        if how.adapt:
-            model.save(stage / "model")
-        text = json.dumps({"wanted": about, "plan": {**asdict(plan), "parts": ""}}, indent=1)
-        (stage / PLAN).write_text(text + "\n", encoding="utf-8")
-    return plan
+    counts: Any = source.counts
+    write_cells(Cells(counts[:, source.columns], source.rows, source.xy, None, None, None), stage)
+    np.save(stage / "rows.npy", source.rows)
+    return _plan(source, parts, None, model, name, how)
+
+
+def _read_as_it_is(section: Path, how: Embedding) -> bool:
+    return how.what == "h5ad" and not how.adapt and is_table_file(section)
+
+
+def _plan(source: Source, parts: Path, file: Path | None, model: Model, name: str, how: Embedding) -> Plan:
+    number = 0
+    if source.xy is not None and how.neighbours:
+        number = sum(1 for _ in bands(source.xy, model.encoder.config, how.band))
+    return Plan(parts, file, len(source), -(-len(source) // how.block), number, name, model.fingerprint())
 
 
 def own_part(plan: Plan, number: int, how: Embedding) -> None:
@@ -127,11 +156,12 @@ def own_part(plan: Plan, number: int, how: Embedding) -> None:
     path = _own(plan, number)
     if path.exists():
         return
-    source, encoder = _source(plan), _encoder(plan)
-    block = source.read(number * how.block, min((number + 1) * how.block, plan.cells))
+    encoder = _encoder(plan)
+    with _source(plan) as source:
+        block, rows = source.read(number * how.block, min((number + 1) * how.block, plan.cells)), source.rows
     with _ONE_AT_A_TIME, on_device(encoder, _device(how), how.dtype) as team:
         own = np.empty((block.stop - block.start, encoder.config.own_width), dtype=np.float32)
-        for cells, vectors in encode_block(encoder, block, source.rows, team):
+        for cells, vectors in encode_block(encoder, block, rows, team):
             own[cells] = vectors
     _save(path, own)
 
@@ -141,13 +171,12 @@ def tissue_part(plan: Plan, number: int, how: Embedding) -> None:
     path = _tissue(plan, number)
     if path.exists():
         return
-    source, encoder = _source(plan), _encoder(plan)
-    assert source.xy is not None
-    band = next(islice(bands(source.xy, encoder.config, how.band), number, None))
+    encoder, xy = _encoder(plan), _positions(plan)
+    band = next(islice(bands(xy, encoder.config, how.band), number, None))
     made = np.empty((len(band.cells), encoder.config.dim - _kept(encoder)), dtype=np.float32)
     with _ONE_AT_A_TIME, on_device(encoder, _device(how), how.dtype) as team:
         around = _own_of(plan, band.around, how.block)
-        for cells, vectors in encode_band(encoder, source.xy, band, around, team):
+        for cells, vectors in encode_band(encoder, xy, band, around, team):
             made[np.searchsorted(band.cells, cells)] = vectors[:, _kept(encoder) :]
     _save(path, made)
 
@@ -158,44 +187,64 @@ def merge(section: Path, folder: Path, plan: Plan, how: Embedding) -> SectionRun
     if not plan.parts.exists() and (found := finished(folder, about)) is not None:
         # Whoever merged it was lost before it could say so.
         return replace(found, section=section, folder=folder, state="done")
-    if _read_plan(plan.parts, about) != plan:
+    if _read_plan(section, plan.parts, about) != plan:
         raise SectionError(
             "The section was changed while it was embedded.", where=section, mend="Run it again: it is begun anew."
         )
 
-    def work(table: AnnData, progress: Progress) -> None:
-        from stplm.tasks.embed import put_vectors
+    with _source(plan) as source:
+        known, model = len(source.rows), _model(plan.model, plan.sha256)
+    made: dict[str, Any] = {
+        "genes_known": known,
+        "adapted": how.adapt,
+        "seed": how.seed,
+        "tissue": plan.bands > 0,
+        "dtype": how.dtype,
+    }
+    if plan.file is not None:
+        outcome = _write_file(section, folder, plan, how, about, made)
+    else:
 
-        put_vectors(
-            table,
-            _vectors(plan, how),
-            Model(_encoder(plan), _model(plan.model, plan.sha256).name),
-            genes_known=len(_source(plan).rows),
-            adapted=how.adapt,
-            seed=how.seed,
-            tissue=plan.bands > 0,
-            dtype=how.dtype,
-            clusters=how.clusters,
+        def work(table: AnnData, progress: Progress) -> None:
+            put_vectors(table, np.asarray(_vectors(plan, how)), model, **made, clusters=how.clusters)
+
+        outcome = process_section(
+            section, folder, work, about["about"], exports=(how.what,), report=False, whole=True, resume=False
         )
-
-    outcome = process_section(
-        section, folder, work, about["about"], exports=(how.what,), report=False, whole=True, resume=False
-    )
     shutil.rmtree(plan.parts, ignore_errors=True)
     return outcome
 
 
+def _write_file(
+    section: Path, folder: Path, plan: Plan, how: Embedding, about: dict[str, Any], made: dict[str, Any]
+) -> SectionRun:
+    """The outcome of a section that is not loaded: a copy of its table file with what was found."""
+    began, vectors = time.monotonic(), _vectors(plan, how)
+    labels = cluster(vectors, how.clusters, how.seed) if how.clusters else None
+    with TableFile(section) as file:
+        note = embedding_note(_model(plan.model, plan.sha256), genes_total=file.n_vars, **made)
+    with staged_folder(folder, mark=MARKER) as stage:
+        stage.mkdir()
+        write_embedded(section, stage / OUTPUTS["h5ad"], Embedded(vectors, labels, note))
+        outcome = SectionRun(section, folder, "done", plan.cells, seconds=round(time.monotonic() - began, 1))
+        write_marker(stage, about, outcome)
+    return outcome
+
+
 def _vectors(plan: Plan, how: Embedding) -> Vectors:
-    encoder, source = _encoder(plan), _source(plan)
-    vectors = np.zeros((plan.cells, encoder.config.dim), dtype=np.float32)
+    """Cell vectors (n, dim) from the pieces, in a file that is mapped into memory."""
+    encoder = _encoder(plan)
+    shape = (plan.cells, encoder.config.dim)
+    vectors: Vectors = np.lib.format.open_memmap(plan.parts / "vectors.npy", mode="w+", dtype=np.float32, shape=shape)
     if encoder.keeps_own or not plan.bands:
-        own = vectors[:, : encoder.config.own_width]
         for number in range(plan.blocks):
-            own[number * how.block : (number + 1) * how.block] = np.load(_own(plan, number))
+            rows = slice(number * how.block, (number + 1) * how.block)
+            vectors[rows, : encoder.config.own_width] = np.load(_own(plan, number))
+            let_go(vectors)
     if plan.bands:
-        assert source.xy is not None
-        for number, band in enumerate(bands(source.xy, encoder.config, how.band)):
+        for number, band in enumerate(bands(_positions(plan), encoder.config, how.band)):
             vectors[band.cells, _kept(encoder) :] = np.load(_tissue(plan, number))
+            let_go(vectors)
     return vectors
 
 
@@ -210,20 +259,35 @@ def _own_of(plan: Plan, cells: NDArray[np.int64], block: int) -> Vectors:
     return np.concatenate(found)
 
 
-def _read_plan(parts: Path, about: dict[str, Any]) -> Plan | None:
+def _read_plan(section: Path, parts: Path, about: dict[str, Any]) -> Plan | None:
     """The plan in a folder of parts, if it is of this section, model and setting."""
     try:
         found = json.loads((parts / PLAN).read_text(encoding="utf-8"))
-        return Plan(**{**found["plan"], "parts": parts}) if found["wanted"] == about else None
+        if found["wanted"] != about:
+            return None
+        file = None if (parts / "rows.npy").is_file() else section
+        return Plan(**{**found["plan"], "parts": parts, "file": file})
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _source(plan: Plan) -> Source:
+@contextmanager
+def _source(plan: Plan) -> Iterator[Source]:
+    """The section's cells, for as long as they are read."""
     from stplm.tasks.sources import Source
     from stplm.tasks.stored import read_cells
 
-    return Source.of_cells(read_cells(plan.parts, np.load(plan.parts / "rows.npy")))
+    if plan.file is None:
+        yield Source.of_cells(read_cells(plan.parts, np.load(plan.parts / "rows.npy")))
+        return
+    with TableFile(plan.file) as file:
+        yield source_of(file, _model(plan.model, plan.sha256))
+
+
+def _positions(plan: Plan) -> NDArray[np.float64]:
+    with _source(plan) as source:
+        assert source.xy is not None
+        return source.xy
 
 
 @lru_cache(maxsize=2)

@@ -9,6 +9,7 @@ from typing import Any
 
 from stplm.errors import ExportError
 from stplm.io.staged import restore_interrupted
+from stplm.models import versions
 from stplm.tasks.section_runs import SectionRun
 
 MARKER, SUMMARY = "done.json", "summary.html"
@@ -49,6 +50,12 @@ def finished(folder: str | Path, wanted: Mapping[str, Any]) -> SectionRun | None
         return SectionRun.from_json(marker["result"]) if whole else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def write_marker(folder: Path, wanted: Mapping[str, Any], outcome: SectionRun) -> None:
+    """Say in a folder what was made there. A folder that may be read meanwhile is to be staged."""
+    marker = {**wanted, "result": outcome.to_json(), "versions": versions()}
+    (folder / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
 
 
 def _source(path: Path) -> list[Any]:

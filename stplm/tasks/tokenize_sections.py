@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stplm.io.staged import make_folder, staged_file
-from stplm.models import versions
+from stplm.io.staged import make_folder
 from stplm.progress import Progress, no_progress
-from stplm.tasks.finished import MARKER, finished, what_is_wanted
+from stplm.tasks.finished import finished, what_is_wanted, write_marker
 from stplm.tasks.scheduler import Unit, open_pool
 from stplm.tasks.section_runs import PARTS, SectionRun, sections_in
 from stplm.tasks.section_stages import Stage, Stages, run_stages
@@ -67,7 +65,5 @@ def tokenize_section(
     table = stplm.cell_table(stplm.read_section(section, images=False, labels=False))
     stplm.rank_encode(table, mode=mode, medians=medians).save(folder)
     outcome = SectionRun(section, folder, "done", table.n_obs, seconds=round(time.monotonic() - began, 1))
-    with staged_file(folder / MARKER) as stage:
-        marker = {**wanted, "result": outcome.to_json(), "versions": versions()}
-        stage.write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
+    write_marker(folder, wanted, outcome)  # last: half a marker is none
     return outcome

@@ -61,11 +61,11 @@ def small_rank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Model(encoder.eval(), "small", preset="rank").save(tmp_path_factory.mktemp("models") / "small")
 
 
-def _assert_as_in_one_go(path: Path, made: Path, **options: object) -> None:
+def _assert_as_in_one_go(path: Path, made: Path, *options: object) -> None:
     """The file is what ``stplm embed`` writes, bytes of the vectors included."""
-    section = stplm.read_section(path)
-    stplm.embed(stplm.cell_table(section), **options)
-    whole, found = ad.read_h5ad(stplm.export(section, made.with_name("whole.h5ad"))), ad.read_h5ad(made)
+    whole_file = made.with_name("whole.h5ad")
+    assert cli.main(["embed", str(path), "--out", str(whole_file), *map(str, options)]) == 0
+    whole, found = ad.read_h5ad(whole_file), ad.read_h5ad(made)
     assert found.obsm[keys.X_STPLM].tobytes() == whole.obsm[keys.X_STPLM].tobytes()
     assert repr(found.uns) == repr(whole.uns)
     assert (found.X != whole.X).nnz == 0
@@ -92,20 +92,22 @@ def _stops(out: Path, after: int) -> tuple[Parts, object]:
 
 @pytest.mark.parametrize("preset", ["tissue", "rank"])
 def test_in_line_the_vectors_are_those_of_one_go(
-    cohort: list[Path], tmp_path: Path, small_rank: Path, preset: str
+    cohort: list[Path], demo_path: Path, tmp_path: Path, small_rank: Path, preset: str
 ) -> None:
+    """Of table files, which are read piece by piece, and of a bundle, which is laid out first."""
+    cohort = [*cohort, demo_path]
     out, at = tmp_path / "out", list[tuple[int, int]]()
     model = "default" if preset == "tissue" else small_rank
     runs = embed_sections(cohort, out, model, progress=lambda *p: at.append(p))
-    assert [(run.state, run.cells) for run in runs] == [("done", ad.read_h5ad(p).n_obs) for p in cohort]
+    assert [(run.state, run.cells) for run in runs] == [("done", 1135), ("done", 250), ("done", 1135)]
     assert [d for d, _ in at] == sorted(d for d, _ in at)
-    assert at[-1] == (200, 200)
+    assert at[-1] == (300, 300)
     for path in cohort:
-        _assert_as_in_one_go(path, out / path.stem / "cells.h5ad", model=model)
-    assert sorted(p.name for p in out.iterdir()) == ["loose", "tall"]
+        _assert_as_in_one_go(path, out / path.stem / "cells.h5ad", "--model", model)
+    assert sorted(p.name for p in out.iterdir()) == ["demo_section", "loose", "tall"]
     again = embed_sections(cohort, out, model)
-    assert [run.state for run in again] == ["skipped", "skipped"]
-    other = embed_sections(cohort[1:], out, model, seed=1)
+    assert [run.state for run in again] == ["skipped", "skipped", "skipped"]
+    other = embed_sections(cohort[1:2], out, model, seed=1)
     assert [run.state for run in other] == ["done"]
 
 
@@ -148,7 +150,7 @@ def test_an_adapted_model_goes_with_its_section(
 ) -> None:
     monkeypatch.setitem(adapt.STEPS, "tissue", 3)
     embed_sections(cohort[:1], tmp_path / "out", adapt=True)
-    _assert_as_in_one_go(cohort[0], tmp_path / "out" / "tall" / "cells.h5ad", adapt=True)
+    _assert_as_in_one_go(cohort[0], tmp_path / "out" / "tall" / "cells.h5ad", "--adapt")
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +199,7 @@ def test_a_killed_worker_loses_nothing(
     assert len([name for name in record if name.startswith("tall.parts/own")]) == 46
     assert all(len(pieces) == 1 for pieces in record.values())
     for path in cohort:
-        _assert_as_in_one_go(path, out / path.stem / "cells.h5ad", model=small_rank)
+        _assert_as_in_one_go(path, out / path.stem / "cells.h5ad", "--model", small_rank)
 
 
 def test_a_killed_run_is_taken_up_by_workers(
@@ -228,7 +230,7 @@ embed_sections([{str(cohort[0])!r}], {str(out)!r}, {str(small_rank)!r}, progress
     runs = embed_sections(cohort[:1], out, small_rank, scheduler=_address(client), progress=progress)
     assert [run.state for run in runs] == ["done"]
     assert {name: record[name] for name in before} == {name: {piece} for name, piece in before.items()}
-    _assert_as_in_one_go(cohort[0], out / "tall" / "cells.h5ad", model=small_rank)
+    _assert_as_in_one_go(cohort[0], out / "tall" / "cells.h5ad", "--model", small_rank)
 
 
 def test_the_command_line_embeds_and_tokenises_a_cohort(
