@@ -105,7 +105,8 @@ def measure(sections: Sections, cells: int) -> dict[str, Any]:
 
     import stplm
     from stplm.tasks import encode
-    from stplm.tasks.embed_parts import Embedding, Plan, merge, own_part, prepare, tissue_part
+    from stplm.tasks.embed_parts import merge, own_part, prepare, tissue_part
+    from stplm.tasks.embed_plan import Embedding, Plan
 
     torch.set_num_threads(1)
     bundle = sections.bundle(cells, MULTI)

@@ -16,29 +16,27 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from dataclasses import asdict, replace
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stplm.errors import ModelError, SectionError
+from stplm.errors import SectionError
 from stplm.io.staged import make_folder, restore_interrupted, staged_file, staged_folder
 from stplm.io.table_file import TableFile, is_table_file
 from stplm.memory import let_go
-from stplm.models import Model, load_model
+from stplm.models import Model
 from stplm.progress import Progress
 from stplm.tasks.batch import process_section
 from stplm.tasks.clusters import cluster
 from stplm.tasks.embed import embedding_note, put_vectors
 from stplm.tasks.embed_file import Embedded, source_of, write_embedded
+from stplm.tasks.embed_plan import PLAN, Embedding, Plan, model_of, positions, read_plan, source_in
 from stplm.tasks.encode import Vectors, bands, encode_band, encode_block, on_device
-from stplm.tasks.finished import MARKER, OUTPUTS, finished, what_is_wanted, write_marker
+from stplm.tasks.finished import MARKER, OUTPUTS, finished, write_marker
 from stplm.tasks.section_runs import SectionRun
 
 if TYPE_CHECKING:
@@ -47,53 +45,8 @@ if TYPE_CHECKING:
     from stplm.nn.encoder import Encoder
     from stplm.tasks.sources import Source
 
-PLAN = "plan.json"
 _ONE_AT_A_TIME = threading.Lock()
 """Of the threads of one worker: they share its encoder, and each uses all cores that the worker has."""
-
-
-@dataclass(frozen=True)
-class Embedding:
-    """How to embed. ``model``: a bundled name or a folder, of ``sha256``; ``block``, ``band``: cells of a piece, about.
-
-    The others are :func:`stplm.embed`'s; ``what`` is the format of the result.
-    """
-
-    model: str
-    sha256: str
-    block: int
-    band: int
-    adapt: bool = False
-    neighbours: bool = True
-    device: str = "auto"
-    dtype: str = "float32"
-    seed: int = 0
-    clusters: int = 12
-    what: Literal["h5ad", "zarr"] = "h5ad"
-
-    def about(self) -> dict[str, Any]:
-        """What decides on the outcome."""
-        return {name: value for name, value in asdict(self).items() if name not in ("model", "device", "what")}
-
-    def wanted(self, section: Path) -> dict[str, Any]:
-        """What the marker of a finished section says."""
-        return what_is_wanted(section, {"task": "embed", **self.about()}, exports=(self.what,), report=False)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The pieces of a section: numbers of blocks and bands (0 where cells stand alone); and of its cells.
-
-    ``file``: the table file that they are read from; None where they are laid out in ``parts``.
-    """
-
-    parts: Path
-    file: Path | None
-    cells: int
-    blocks: int
-    bands: int
-    model: str
-    sha256: str
 
 
 def prepare(section: Path, folder: Path, how: Embedding, resume: bool) -> Plan | SectionRun:
@@ -106,7 +59,7 @@ def prepare(section: Path, folder: Path, how: Embedding, resume: bool) -> Plan |
         shutil.rmtree(parts, ignore_errors=True)
         return replace(found, section=section, folder=folder, state="skipped")
     restore_interrupted(parts)
-    if resume and (plan := _read_plan(section, parts, about)) is not None:
+    if resume and (plan := read_plan(section, parts, about)) is not None:
         return plan
     make_folder(parts.parent)
     with staged_folder(parts, mark=PLAN) as stage:
@@ -125,7 +78,7 @@ def _lay_out(section: Path, stage: Path, parts: Path, how: Embedding) -> Plan:
     from stplm.tasks.sources import Source
     from stplm.tasks.stored import write_cells
 
-    model, name = _model(how.model, how.sha256), how.model
+    model, name = model_of(how.model, how.sha256), how.model
     if _read_as_it_is(section, how):
         with TableFile(section) as file:
             return _plan(source_of(file, model), parts, section, model, name, how)
@@ -157,7 +110,7 @@ def own_part(plan: Plan, number: int, how: Embedding) -> None:
     if path.exists():
         return
     encoder = _encoder(plan)
-    with _source(plan) as source:
+    with source_in(plan) as source:
         block, rows = source.read(number * how.block, min((number + 1) * how.block, plan.cells)), source.rows
     with _ONE_AT_A_TIME, on_device(encoder, _device(how), how.dtype) as team:
         own = np.empty((block.stop - block.start, encoder.config.own_width), dtype=np.float32)
@@ -171,7 +124,7 @@ def tissue_part(plan: Plan, number: int, how: Embedding) -> None:
     path = _tissue(plan, number)
     if path.exists():
         return
-    encoder, xy = _encoder(plan), _positions(plan)
+    encoder, xy = _encoder(plan), positions(plan)
     band = next(islice(bands(xy, encoder.config, how.band), number, None))
     made = np.empty((len(band.cells), encoder.config.dim - _kept(encoder)), dtype=np.float32)
     with _ONE_AT_A_TIME, on_device(encoder, _device(how), how.dtype) as team:
@@ -187,13 +140,13 @@ def merge(section: Path, folder: Path, plan: Plan, how: Embedding) -> SectionRun
     if not plan.parts.exists() and (found := finished(folder, about)) is not None:
         # Whoever merged it was lost before it could say so.
         return replace(found, section=section, folder=folder, state="done")
-    if _read_plan(section, plan.parts, about) != plan:
+    if read_plan(section, plan.parts, about) != plan:
         raise SectionError(
             "The section was changed while it was embedded.", where=section, mend="Run it again: it is begun anew."
         )
 
-    with _source(plan) as source:
-        known, model = len(source.rows), _model(plan.model, plan.sha256)
+    with source_in(plan) as source:
+        known, model = len(source.rows), model_of(plan.model, plan.sha256)
     made: dict[str, Any] = {
         "genes_known": known,
         "adapted": how.adapt,
@@ -222,7 +175,7 @@ def _write_file(
     began, vectors = time.monotonic(), _vectors(plan, how)
     labels = cluster(vectors, how.clusters, how.seed) if how.clusters else None
     with TableFile(section) as file:
-        note = embedding_note(_model(plan.model, plan.sha256), genes_total=file.n_vars, **made)
+        note = embedding_note(model_of(plan.model, plan.sha256), genes_total=file.n_vars, **made)
     with staged_folder(folder, mark=MARKER) as stage:
         stage.mkdir()
         write_embedded(section, stage / OUTPUTS["h5ad"], Embedded(vectors, labels, note))
@@ -242,7 +195,7 @@ def _vectors(plan: Plan, how: Embedding) -> Vectors:
             vectors[rows, : encoder.config.own_width] = np.load(_own(plan, number))
             let_go(vectors)
     if plan.bands:
-        for number, band in enumerate(bands(_positions(plan), encoder.config, how.band)):
+        for number, band in enumerate(bands(positions(plan), encoder.config, how.band)):
             vectors[band.cells, _kept(encoder) :] = np.load(_tissue(plan, number))
             let_go(vectors)
     return vectors
@@ -259,53 +212,8 @@ def _own_of(plan: Plan, cells: NDArray[np.int64], block: int) -> Vectors:
     return np.concatenate(found)
 
 
-def _read_plan(section: Path, parts: Path, about: dict[str, Any]) -> Plan | None:
-    """The plan in a folder of parts, if it is of this section, model and setting."""
-    try:
-        found = json.loads((parts / PLAN).read_text(encoding="utf-8"))
-        if found["wanted"] != about:
-            return None
-        file = None if (parts / "rows.npy").is_file() else section
-        return Plan(**{**found["plan"], "parts": parts, "file": file})
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-@contextmanager
-def _source(plan: Plan) -> Iterator[Source]:
-    """The section's cells, for as long as they are read."""
-    from stplm.tasks.sources import Source
-    from stplm.tasks.stored import read_cells
-
-    if plan.file is None:
-        yield Source.of_cells(read_cells(plan.parts, np.load(plan.parts / "rows.npy")))
-        return
-    with TableFile(plan.file) as file:
-        yield source_of(file, _model(plan.model, plan.sha256))
-
-
-def _positions(plan: Plan) -> NDArray[np.float64]:
-    with _source(plan) as source:
-        assert source.xy is not None
-        return source.xy
-
-
-@lru_cache(maxsize=2)
-def _model(name: str, sha256: str) -> Model:
-    model = load_model(name)
-    if (found := model.fingerprint()) != sha256:
-        raise ModelError(
-            "The model of this name is another one where the work is done.",
-            where=name,
-            found=found[:12],
-            expected=sha256[:12],
-            mend="Give every worker the same model folder and the same version of stplm.",
-        )
-    return model
-
-
 def _encoder(plan: Plan) -> Encoder:
-    return _model(plan.model, plan.sha256).encoder
+    return model_of(plan.model, plan.sha256).encoder
 
 
 def _kept(encoder: Encoder) -> int:

@@ -12,7 +12,8 @@ from stplm.io.staged import make_folder
 from stplm.models import DEFAULT, load_model
 from stplm.progress import Progress, no_progress
 from stplm.tasks import encode
-from stplm.tasks.embed_parts import Embedding, merge, own_part, prepare, tissue_part
+from stplm.tasks.embed_parts import merge, own_part, prepare, tissue_part
+from stplm.tasks.embed_plan import Embedding
 from stplm.tasks.scheduler import Unit, open_pool
 from stplm.tasks.section_runs import PARTS, SectionRun, sections_in
 from stplm.tasks.section_stages import Stage, Stages, run_stages
