@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,7 +76,11 @@ def _assert_as_in_one_go(path: Path, made: Path, *options: object) -> None:
 
 def _parts(out: Path) -> Parts:
     """What is made of each section: file and time of each piece."""
-    return {f"{p.parent.name}/{p.name}": (p.stat().st_ino, p.stat().st_mtime_ns) for p in out.glob("*.parts/*-0*.npy")}
+    found: Parts = {}
+    for path in out.glob("*.parts/[!.]*-0*.npy"):
+        with suppress(FileNotFoundError):  # merged meanwhile
+            found[f"{path.parent.name}/{path.name}"] = (path.stat().st_ino, path.stat().st_mtime_ns)
+    return found
 
 
 def _stops(out: Path, after: int) -> tuple[Parts, object]:
