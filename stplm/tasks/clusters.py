@@ -30,7 +30,7 @@ def cluster(vectors: NDArray[np.float32], clusters: int, seed: int = 0) -> pd.Ca
     n = len(vectors)
     mean, spread = _mean_and_spread(vectors)
     chosen = np.arange(n) if n <= _SAMPLE else np.sort(np.random.default_rng(seed).choice(n, _SAMPLE, replace=False))
-    sample = (vectors[chosen] - mean) / spread
+    sample = (_rows(vectors, chosen) - mean) / spread
     clusters = min(clusters, len(sample))
     # One thread adds up in a fixed order: the same bytes on every run.
     with threadpool_limits(1, user_api="openmp"), one_thread():
@@ -49,6 +49,16 @@ def cluster(vectors: NDArray[np.float32], clusters: int, seed: int = 0) -> pd.Ca
         let_go(vectors)
     rank = np.argsort(np.argsort(-np.bincount(codes, minlength=clusters), kind="stable"), kind="stable")
     return pd.Categorical.from_codes(rank[codes], pd.Index([str(i + 1) for i in range(clusters)]))
+
+
+def _rows(vectors: NDArray[np.float32], chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Some rows, ascending, in stretches: to a file that is mapped, each costs the pages around it."""
+    parts = []
+    for first in range(0, len(vectors), _CHUNK):
+        low, high = np.searchsorted(chosen, [first, first + _CHUNK])
+        parts.append(vectors[chosen[low:high]])
+        let_go(vectors)
+    return np.concatenate(parts)
 
 
 def _mean_and_spread(vectors: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
