@@ -60,12 +60,20 @@ def test_rows_of_the_gene_token_embedding_agree(sections: Sections, monkeypatch:
     assert len(rows) == 2
 
 
-def test_a_section_on_the_disk_is_measured_in_processes_of_their_own(sections: Sections) -> None:
-    rows = streaming.measure(sections, (2000,))
-    assert [row.name.split()[-1] for row in rows] == ["simulate", "embed", "classify"]
-    assert all(row.ours > 0 and 100 < row.peak_mb < 4000 for row in rows)
-    with pytest.raises(RuntimeError, match="classify"):
-        streaming.run_apart(["classify", "nothing.h5ad", "--out", str(sections.folder / "x.h5ad")])
+def test_a_command_is_measured_in_a_process_of_its_own(sections: Sections) -> None:
+    took, peak = streaming.run_apart(["simulate", str(sections.folder / "x.h5ad"), "--cells", "50", "--table"])
+    assert took > 0
+    assert 50 < peak < 4000
+    with pytest.raises(RuntimeError, match="export"):
+        streaming.run_apart(["export", "nothing.h5ad", "--out", "nowhere/x.h5ad"])
+
+
+def test_rows_of_a_section_on_the_disk(sections: Sections, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(streaming, "run_apart", lambda command: seen.append(command[0]) or (10.0, 9000.0))
+    rows = streaming.measure(sections, (1000, 10_000_000))
+    assert seen == ["simulate", "embed", "classify"] * 2
+    assert [(row.bar, row.met) for row in rows] == [("", None)] * 4 + [("", None), *[("< 8 GB resident", False)] * 2]
 
 
 def test_rows_of_a_gpu_say_so_where_there_is_none_and_run_anywhere(sections: Sections) -> None:
