@@ -8,6 +8,7 @@ from pathlib import Path
 from stplm.cli_common import progress_bar, read_table, say
 from stplm.cli_sections import chosen_sections, find_and_tell, tell_sums, teller
 from stplm.io.staged import check_target
+from stplm.io.table_file import is_table_file
 
 _UNIT = "hundredths of a section"
 
@@ -38,14 +39,19 @@ def embed_cohort(arguments: argparse.Namespace) -> None:
 def tokenize(arguments: argparse.Namespace) -> None:
     """Tokens of a section, or of ``--sections``, each into a folder in ``--out``; failures are told at the end."""
     import stplm
+    from stplm.tokens.rank_file import rank_encode_file
 
     if chosen_sections(arguments):
         _tokenize_cohort(arguments)
         return
     check_target(arguments.out)
-    _, table = read_table(arguments.section, images=False, labels=False)
-    tokens = stplm.rank_encode(table, medians=arguments.medians, mode=arguments.mode, progress=progress_bar("cells"))
-    tokens.save(arguments.out)
+    how = {"medians": arguments.medians, "mode": arguments.mode, "progress": progress_bar("cells")}
+    if is_table_file(arguments.section):
+        tokens = rank_encode_file(arguments.section, arguments.out, **how)
+    else:
+        _, table = read_table(arguments.section, images=False, labels=False)
+        tokens = stplm.rank_encode(table, **how)
+        tokens.save(arguments.out)
     say(f"{len(tokens):,} cells, {len(tokens.ids):,} tokens in {arguments.out}")
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from stplm.errors import SectionError
 from stplm.io.staged import restore_interrupted, staged_folder
 
-_FORMAT = 1
-_ABOUT = "tokens.json"
+FORMAT = 1
+ABOUT = "tokens.json"
 FIRST_OF_BIN = np.array([0, 1, 2, 3, 4, 5, 7, 10, 14, 20, 28, 40, 56, 80, 113, 160], dtype=np.int64)
 N_BINS = len(FIRST_OF_BIN)
 """Count bins: 0 for special tokens and padding, then 1, 2, 3, 4, 5-6, 7-9, 10-13, ... up to 160 and more."""
@@ -121,13 +121,13 @@ class RankTokens:
 
         Raises ExportError: a folder of something else, or a place that cannot be written.
         """
-        with staged_folder(folder, mark=_ABOUT) as part:
+        with staged_folder(folder, mark=ABOUT) as part:
             part.mkdir()
             for name in ("ids", "bins", "offsets", "cells", "neighbours"):
                 if (array := getattr(self, name)) is not None:
                     np.save(part / f"{name}.npy", array, allow_pickle=False)
-            about = {"format": _FORMAT, "vocabulary": self.vocabulary, "pad": self.pad, "rows": len(self)}
-            (part / _ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+            about = {"format": FORMAT, "vocabulary": self.vocabulary, "pad": self.pad, "rows": len(self)}
+            (part / ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | Path, *, memory_map: bool = True) -> RankTokens:
@@ -135,7 +135,7 @@ class RankTokens:
         folder = Path(folder)
         restore_interrupted(folder)
         try:
-            about = json.loads((folder / _ABOUT).read_text(encoding="utf-8"))
+            about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
             arrays = {
                 name: np.load(folder / f"{name}.npy", mmap_mode="r" if memory_map else None, allow_pickle=False)
                 for name in ("ids", "bins", "offsets", "cells")
@@ -143,7 +143,7 @@ class RankTokens:
             other = folder / "neighbours.npy"
             neighbours = np.load(other, mmap_mode="r" if memory_map else None) if other.exists() else None
             tokens = cls(**arrays, neighbours=neighbours, vocabulary=about["vocabulary"], pad=about["pad"])
-            whole = about["format"] == _FORMAT and len(tokens) == len(tokens.cells) == about["rows"]
+            whole = about["format"] == FORMAT and len(tokens) == len(tokens.cells) == about["rows"]
             whole = whole and tokens.offsets[-1] == len(tokens.ids) == len(tokens.bins)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _damaged(folder, str(error)) from error
@@ -157,6 +157,6 @@ def _damaged(folder: Path, found: str) -> SectionError:
         "This is not a whole folder of tokens.",
         where=folder,
         found=found,
-        expected=f"{_ABOUT} (format {_FORMAT}) with ids, bins, offsets and cells as .npy",
+        expected=f"{ABOUT} (format {FORMAT}) with ids, bins, offsets and cells as .npy",
         mend="Encode the section again.",
     )
