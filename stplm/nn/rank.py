@@ -28,7 +28,7 @@ SIZES: Mapping[str, Mapping[str, int]] = {
     "large": {"layers": 12, "hidden": 512, "heads": 8, "feed_forward": 1024},
 }
 POOLS = ("mean", "cls")
-_BUDGET = {"cpu": 16_384}
+_BUDGET = {"cpu": 4096}
 _BUDGET_GPU = 131_072
 
 
