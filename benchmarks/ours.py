@@ -105,7 +105,7 @@ def without_vectors(table: AnnData, labels: np.ndarray, seed: int) -> np.ndarray
 
 
 def without_shares(table: AnnData, labels: np.ndarray, seed: int) -> np.ndarray:
-    """Every class is taken to be as common as any other."""
+    """Every class is taken to be as common as any other: in what is called, and in which unlabelled cells join."""
     flat = mock.patch("stplm.tasks.classifier.log_prior", lambda p: np.full(p.shape[1], -np.log(p.shape[1])))
     with flat:
         return default(table, labels, seed)
