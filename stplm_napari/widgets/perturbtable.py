@@ -158,6 +158,16 @@ class _Rows(QSortFilterProxyModel):
         self.setSortRole(Qt.ItemDataRole.UserRole)
         self._text, self._clear = "", False
 
+    def lessThan(self, left: Index, right: Index) -> bool:
+        """Qt's. What was not measured comes last, whichever way is up: NaN compares with nothing, and a sort that meets
+        it gives any order."""
+        one, other = (index.data(self.sortRole()) for index in (left, right))
+        lacking = [value is None or value != value for value in (one, other)]
+        if any(lacking):
+            falling = self.sortOrder() == Qt.SortOrder.DescendingOrder
+            return lacking[0] if falling and not all(lacking) else lacking[1] and not lacking[0]
+        return bool(one < other)
+
     def only(self, words: str, clear: bool) -> None:
         self._text, self._clear = words.strip().upper(), clear
         self.invalidate()
