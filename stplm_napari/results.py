@@ -71,7 +71,7 @@ class Result:
 
     def save(self, folder: Path) -> None:
         """Write it to a folder as JSON and arrays (no pickle); a mapped ``.npy`` that lies there stays as it is."""
-        files = {k: Path(v.filename).name for k, v in self.obsm.items() if _lies_in(v, folder)}
+        files = {k: name for k, v in self.obsm.items() if (name := _file_in(folder, v))}
         arrays: dict[str, Any] = {f"obsm:{k}": v for k, v in self.obsm.items() if k not in files}
         categories: dict[str, list[str]] = {}
         for name, column in self.obs.items():
@@ -127,11 +127,12 @@ def section_snapshot(section: SpatialData, table: AnnData) -> SpatialData:
     return copy
 
 
-def _lies_in(array: NDArray[Any], folder: Path) -> bool:
-    """Whether an array is a whole file of the folder, mapped into memory."""
+def _file_in(folder: Path, array: NDArray[Any]) -> str:
+    """Name of the file of the folder that an array is the whole of, mapped into memory; "" where it is none."""
     if not isinstance(array, np.memmap) or isinstance(array.base, np.ndarray) or array.filename is None:
-        return False
-    return Path(array.filename).parent == folder.resolve()
+        return ""
+    path = Path(array.filename)
+    return path.name if path.parent == folder.resolve() else ""
 
 
 def _plain(value: Any) -> Any:

@@ -95,7 +95,7 @@ class LearnWidget(Dock):
         colours = {c.name: c.colour for c in session.classes}
         self.curve.show_points(learning.points)
         self.classes.show_scores(found, colours)
-        self.confusion.show_counts(found.classes, found.confusion, colours)
+        self.confusion.show_values(found.classes, found.confusion, colours)
         self.made_from.setText(source_words(found, learning.at))
         stale = learning.outdated
         self.old.setVisible(bool(stale) and not learning.is_scoring and not self.workspace.will_refit)
