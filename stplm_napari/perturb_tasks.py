@@ -17,14 +17,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stplm.tasks.classifier import Classifier
+    from stplm.tasks.perturb_arrows import Arrows
     from stplm.tasks.perturb_result import Perturbation
     from stplm_napari.process import WorkerProcess
 
 ALL, SELECTED, CLASS, REGION = "all", "selected", "class", "region"
 """Where the cells of a perturbation come from: ``params["cells"]["from"]``."""
+ADAPTED, TUNED = "adapted", "tuned"
+"""Models of the session's own: ``params["model"]``, with ``params["folder"]`` where it lies."""
 ENGINE = ("genes", "mode", "combine", "goal", "model", "nulls", "top", "dtype", "seed")
 """Parameters of a step that the engine takes as they are."""
 _TABLE, _ROWS, _CLASSIFIER, _RESULT = "table.h5ad", "rows.npy", "classifier", "result"
+_ARROWS = "arrows.npz"
 
 
 def perturb_in_worker(
@@ -64,15 +68,52 @@ def perturb_in_folder(folder: Path, params: Mapping[str, Any], progress: Progres
     table = anndata.read_h5ad(folder / _TABLE)
     rows = np.load(folder / _ROWS, allow_pickle=False) if (folder / _ROWS).is_file() else None
     given = {name: params[name] for name in ENGINE if params.get(name) not in (None, "")}
+    given |= {"model": params["folder"]} if params.get("folder") else {}
     if (folder / _CLASSIFIER).is_dir():
         given["classifier"] = folder / _CLASSIFIER
     stplm.perturb(table, cells=rows, out=folder / _RESULT, progress=progress, **given)
 
 
+def arrows_in_worker(
+    table: AnnData, scenario: Path, gene: str, folder: Path, worker: WorkerProcess, progress: Progress = no_progress
+) -> Arrows:
+    """``stplm.map_arrows`` in the worker process, of the result that lies in the folder ``scenario``."""
+    import anndata
+
+    from stplm.tasks.perturb_arrows import Arrows
+
+    own = table.uns.get(keys.UNS, {})
+    lean = anndata.AnnData(
+        obs=table.obs[[keys.CLUSTER]] if keys.CLUSTER in table.obs else table.obs[[]],
+        obsm={name: table.obsm[name] for name in (keys.X_STPLM, keys.UMAP)},
+        uns={keys.UNS: {name: own[name] for name in (keys.UNS_EMBEDDING, keys.UNS_MAP) if name in own}},
+    )
+    with anndata.settings.override(allow_write_nullable_strings=True):
+        lean.write_h5ad(folder / _TABLE)
+    given = {"scenario": str(scenario / _RESULT), "gene": gene}
+    worker.call("stplm_napari.perturb_tasks:arrows_in_folder", folder, given, progress)
+    with np.load(folder / _ARROWS, allow_pickle=False) as made:
+        return Arrows(made["start"], made["end"], made["cells"])
+
+
+def arrows_in_folder(folder: Path, params: Mapping[str, Any], progress: Progress) -> None:
+    """What the worker does for :func:`arrows_in_worker`."""
+    import anndata
+
+    import stplm
+    from stplm.tasks.perturb_result import Perturbation
+
+    progress(0, 0)
+    found = stplm.map_arrows(anndata.read_h5ad(folder / _TABLE), Perturbation.load(params["scenario"]), params["gene"])
+    np.savez(folder / _ARROWS, start=found.start, end=found.end, cells=found.cells)
+
+
 @writes("perturb", "Genes perturbed in silico: the model's response, not a causal claim")
 def _perturb(params: Mapping[str, Any], beside: Beside) -> list[str]:
     given = {name: params[name] for name in ENGINE if params.get(name) not in (None, "")}
-    model = given.pop("model", "default")
+    model = repr(given.pop("model", "default"))
+    if params.get("folder"):
+        model = "tuned" if params["model"] == TUNED else f"OUT / {ADAPTED!r}"
     cells = params["cells"]
     if cells["from"] == CLASS:
         chosen = f"(table.obs[{keys.CLASS!r}] == {cells['name']!r}).to_numpy()"
@@ -84,7 +125,7 @@ def _perturb(params: Mapping[str, Any], beside: Beside) -> list[str]:
     judged = ", classifier=classifier" if params.get("classifier") else ""
     return [
         f"perturbed = {chosen}",
-        f"found = stplm.perturb(table, {model!r}, cells=perturbed{words}{judged})",
+        f"found = stplm.perturb(table, {model}, cells=perturbed{words}{judged})",
         "OUT.mkdir(exist_ok=True)",
         f"found.genes.to_csv(OUT / {'perturbation-' + params['name'] + '.csv'!r}, index=False)",
     ]

@@ -16,8 +16,9 @@ from stplm import keys
 from stplm.errors import SectionError, StplmError
 from stplm_napari.colourings import Numbers, Source, numbers
 from stplm_napari.jobs import Job, Slot
-from stplm_napari.perturb_tasks import ALL, CLASS, REGION, SELECTED, perturb_in_worker
+from stplm_napari.perturb_tasks import ADAPTED, ALL, CLASS, REGION, SELECTED, TUNED, perturb_in_worker
 from stplm_napari.results import snapshot
+from stplm_napari.runs import KeptModel, adapted_folder
 from stplm_napari.steps import Step
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Scenario:
     params: Mapping[str, Any]
     result: Perturbation
     at: str
+    folder: Path
+    """Where its files are."""
     model_has_changed: Callable[[], bool] = lambda: False
 
     @property
@@ -120,7 +123,7 @@ class Perturbing:
             "mode": mode,
             "combine": combine,
             "goal": goal,
-            "model": self._model(),
+            **self._model(),
             "nulls": nulls,
             "top": top or None,
             "dtype": dtype,
@@ -146,6 +149,7 @@ class Perturbing:
                 params,
                 result,
                 datetime.now().strftime("%H:%M"),
+                folder,
                 lambda: session.revision.embedding != opened.embedding,
             )
             self.scenarios.append(made)
@@ -205,8 +209,8 @@ class Perturbing:
         """Why class probabilities will not be measured; "" where they will."""
         if self._session.classifier is None:
             return "Classify the cells first to see how class and tumour probabilities change."
-        if self._classifier() is None:
-            return "The cells were embedded with an adapted model, which is not kept: class probabilities are left out."
+        if self._classifier() is None and not isinstance(self._session.classifier, KeptModel):
+            return "This prediction keeps no classifier: class probabilities are left out."
         return ""
 
     def close(self) -> None:
@@ -231,13 +235,25 @@ class Perturbing:
         return None, None
 
     def _classifier(self) -> Any:
+        """The few-shot head; None where a fine-tuned model's own heads judge, or nothing does."""
         classifier = self._session.classifier
-        made = self._session.table.uns.get(keys.UNS, {}).get(keys.UNS_EMBEDDING, {})
-        return None if made.get("adapted") or not hasattr(classifier, "outputs") else classifier
+        if self._is_adapted and adapted_folder(self._session.path) is None:
+            return None
+        return classifier if hasattr(classifier, "outputs") else None
 
-    def _model(self) -> str:
-        steps = [step for step in self._session.steps if step.name == "embed"]
-        return str(steps[-1].params.get("model", "default")) if steps else "default"
+    @property
+    def _is_adapted(self) -> bool:
+        return bool(self._session.table.uns.get(keys.UNS, {}).get(keys.UNS_EMBEDDING, {}).get("adapted"))
+
+    def _model(self) -> dict[str, str]:
+        """The model to ask: the one that was fine-tuned and called the cells, or was adapted and embedded them."""
+        session = self._session
+        if isinstance(session.classifier, KeptModel):
+            return {"model": TUNED, "folder": str(session.classifier.folder)}
+        if self._is_adapted and (folder := adapted_folder(session.path)) is not None:
+            return {"model": ADAPTED, "folder": str(folder)}
+        steps = [step for step in session.steps if step.name == "embed"]
+        return {"model": str(steps[-1].params.get("model", "default")) if steps else "default"}
 
     def _folder(self, name: str) -> Path:
         if self._home is None:

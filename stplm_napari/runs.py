@@ -143,6 +143,24 @@ class Run:
             part.write_text(json.dumps(self.about, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
+def keep_adapted(made: Path, section: Path | None) -> None:
+    """Keep a model that was adapted to a section, in place of the one before. ``made`` is moved away."""
+    kept = _adapted(section)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(kept, ignore_errors=True)
+    shutil.move(made, kept)
+
+
+def adapted_folder(section: Path | None) -> Path | None:
+    """The model that was adapted to a section last; None where none was kept."""
+    kept = _adapted(section)
+    return kept if kept.is_dir() else None
+
+
+def _adapted(section: Path | None) -> Path:
+    return user_data() / "adapted" / _folder_of(section).name
+
+
 def _folder_of(section: Path | None) -> Path:
     path = Path("unsaved") if section is None else section.expanduser().resolve()
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:12]

@@ -198,7 +198,8 @@ def _labels(params: Mapping[str, Any], beside: Beside) -> list[str]:
 @writes("embed", "A vector for every cell")
 def _embed(params: Mapping[str, Any], beside: Beside) -> list[str]:
     given = ", ".join(f"{key}={value!r}" for key, value in params.items())
-    return [f"stplm.embed(table, {given})"]
+    kept = ", keep_adapted=OUT / 'adapted'" if params.get("adapt") else ""
+    return [f"stplm.embed(table, {given}{kept})"]
 
 
 @writes("umap", "A map of the cells")

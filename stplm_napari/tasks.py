@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from stplm.tasks.features import Features
 
 FROM_LABELS, FROM_COLUMN, FROM_PROFILES = "labels", "column", "profiles"
+ADAPTED = "adapted"
+"""Folder of the adapted model, beside the vectors that it made."""
 _TABLE, _VECTORS, _GROUPS = "table.h5ad", "vectors.npy", "groups.npy"
 
 
@@ -62,7 +64,8 @@ def embed_in_folder(folder: Path, params: Mapping[str, Any], progress: Progress)
 
     if params.get("adapt") or not is_table_file(folder / _TABLE):
         table = anndata.read_h5ad(folder / _TABLE)
-        embed(table, params, progress)
+        kept = {"keep_adapted": folder / ADAPTED} if params.get("adapt") else {}
+        embed(table, {**params, **kept}, progress)
         Result.embedding_of(table).save(folder)
         return
     settings = {name: value for name, value in params.items() if name != "adapt"}

@@ -22,6 +22,7 @@ from stplm.errors import StplmError
 from stplm.progress import Progress
 from stplm_napari import tasks
 from stplm_napari.applying import Applying
+from stplm_napari.arrows import MapArrows
 from stplm_napari.canvas import Canvas
 from stplm_napari.exploring import Exploring
 from stplm_napari.exporter import Exporter
@@ -37,6 +38,7 @@ from stplm_napari.process import WorkerProcess
 from stplm_napari.recent import remember
 from stplm_napari.recording import Recorder
 from stplm_napari.results import Result, snapshot
+from stplm_napari.runs import keep_adapted
 from stplm_napari.saving import SessionFiles
 from stplm_napari.session import UNKNOWN, Embedding, Prediction, Session
 from stplm_napari.steps import Step
@@ -83,6 +85,7 @@ class Workspace(QObject):
         self.exploring = Exploring(self)
         self.exporter = Exporter(self)
         self.perturbing = Perturbing(self)
+        self.arrows = MapArrows(self)
         self.choices: dict[str, dict[str, Any]] = {}
         """What is chosen in the docks' forms, so that a dock opened again shows it."""
         self._live = True
@@ -260,12 +263,15 @@ class Workspace(QObject):
         """Embed every cell in the worker process."""
         given = {"model": model, "device": device, "adapt": adapt, "neighbours": neighbours, "seed": seed}
         step = Step("embed", given)
-        made_from, table = self.session.revision, snapshot(self.session.table)
+        made_from, table, path = self.session.revision, snapshot(self.session.table), self.session.path
         started = time.monotonic()
 
         def run(progress: Progress) -> Result:
             with tempfile.TemporaryDirectory(prefix="stplm-") as folder:
-                return tasks.embed_in_worker(table, step.params, Path(folder), self.worker, progress)
+                result = tasks.embed_in_worker(table, step.params, Path(folder), self.worker, progress)
+                if adapt:
+                    keep_adapted(Path(folder) / tasks.ADAPTED, path)
+                return result
 
         def put(result: Result) -> bool:
             about = result.uns.get("embedding", {})

@@ -56,6 +56,8 @@ class MapWidget(Dock):
         self.error = ErrorPanel()
         self.view = MapView()
         self.how = text(kind="hint")
+        self.arrows = text(kind="hint")
+        self.placing = JobPanel(self.workspace.arrows.placing, self)
         self.selection = SelectionBar(self)
         self.fly = button("Show on tissue", self.fly_to_selected, tip="Moves the tissue to the selected cells")
         self.result = text(kind="hint")
@@ -67,7 +69,7 @@ class MapWidget(Dock):
         layout.setSpacing(8)
         layout.addWidget(self.tools)
         layout.addWidget(self.view, 1)
-        for part in (self.how, self.selection, self.fly, self.result):
+        for part in (self.how, self.placing, self.arrows, self.selection, self.fly, self.result):
             layout.addWidget(part)
         states: tuple[QWidget, ...] = (self.empty, self.not_embedded, self.embedding, self.no_map, self.progress)
         for state in (*states, self.error):
@@ -93,6 +95,7 @@ class MapWidget(Dock):
             self.listen(signal, self._recolouring.start)
         self.listen(self._viewer.events.theme, self._recolouring.start)
         self.listen(session.selection_changed, self._show_selected)
+        self.listen(workspace.arrows.changed, self._show_arrows)
         self.view.lassoed.connect(self._on_lasso)
         self.view.clicked.connect(self._on_click)
         self.view.double_clicked.connect(self._on_double_click)
@@ -123,6 +126,7 @@ class MapWidget(Dock):
                     self.view.visible = self.maker.view
                 self.recolour()
                 self._show_selected()
+        self._show_arrows()
         self._show_tool()
 
     def recolour(self) -> None:
@@ -159,6 +163,14 @@ class MapWidget(Dock):
             colour = QColor(SELECTED_COLOUR)
             self.view.show_marked(self.session.selected, (colour.redF(), colour.greenF(), colour.blueF()))
         self.fly.setVisible(len(self.session.selected) > 0 and self.session.has_positions)
+
+    def _show_arrows(self) -> None:
+        arrows = self.workspace.arrows
+        none = np.zeros((0, 2), np.float32)
+        start, end = (none, none) if arrows.shown is None else (arrows.shown.start, arrows.shown.end)
+        self.view.show_arrows(start, end, QColor(ink(self.theme)).name())
+        self.arrows.setText(arrows.words)
+        self.arrows.setVisible(bool(arrows.words))
 
     # --- the form ---
 

@@ -28,8 +28,7 @@ class Answer:
     """The far end of the worker, called in this process."""
 
     def call(self, task: str, folder: Path, params: Any, progress: Any) -> None:
-        assert task == "stplm_napari.perturb_tasks:perturb_in_folder"
-        perturb_tasks.perturb_in_folder(folder, params, progress)
+        getattr(perturb_tasks, task.removeprefix("stplm_napari.perturb_tasks:"))(folder, params, progress)
 
     def stop(self) -> None:
         """Nothing to end."""
@@ -211,3 +210,62 @@ def perturbing_horizontal() -> Any:
 
     assert perturbing.MEASURES
     return Qt.Orientation.Horizontal
+
+
+def test_arrows_lie_on_the_map_of_the_cells(
+    workspace: Any, dock: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import stplm
+    from stplm.tasks.perturb_arrows import Arrows
+    from stplm_napari.mapping import CellMap
+    from stplm_napari.widgets.common import open_dock
+
+    embed(workspace)
+    session, maker = workspace.session, workspace.mapping
+    places = np.stack([np.arange(N) % 12, np.arange(N) // 12], axis=1).astype(np.float32)
+    session.table.obsm[keys.UMAP] = places
+    maker._take(CellMap.of(places))
+    asked = []
+
+    def arrows(table: Any, found: Any, name: str) -> Arrows:
+        cells, _ = found.kept_vectors(name)
+        asked.append((name, len(cells)))
+        here = np.asarray(table.obsm[keys.UMAP])[cells]
+        return Arrows(here, here + np.float32([0, 3]), cells)
+
+    monkeypatch.setattr(stplm, "map_arrows", arrows, raising=False)
+    perturb, on_map = dock(), open_dock(workspace.viewer, "Map")
+    perturb.genes.search.take("ERBB2")
+    perturb.cells.value = ("class", "Tumour")
+    run(perturb, qtbot, 1)
+    qtbot.waitUntil(lambda: workspace.arrows.shown is not None, timeout=30_000)
+    assert asked[0][0] == "ERBB2"
+    assert 0 < asked[0][1] <= N // 2
+    assert "where they would lie after delete ERBB2 (A)" in on_map.arrows.text()
+    assert len(on_map.view._arrows) == 1
+    # Another section has none of it.
+    workspace.show(session.section, session.table)
+    assert workspace.arrows.shown is None
+    assert not on_map.view._arrows
+
+
+def test_a_kept_model_is_asked_itself(workspace: Any, tmp_path: Path) -> None:
+    from stplm_napari.runs import KeptModel, keep_adapted
+
+    embed(workspace)
+    state, session = workspace.perturbing, workspace.session
+    assert state._model() == {"model": "default"}
+    session.table.uns[keys.UNS][keys.UNS_EMBEDDING]["adapted"] = True
+    assert state._model() == {"model": "default"}, "an older session kept no adapted model"
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "config.json").write_text("{}")
+    keep_adapted(tmp_path / "made", session.path)
+    assert (Path(state._model()["folder"]) / "config.json").is_file()
+    session.classifier = KeptModel(tmp_path / "tuned")
+    assert state._model() == {"model": "tuned", "folder": str(tmp_path / "tuned")}
+    assert not state.without_probabilities
+    from stplm_napari.script import Beside, parts
+
+    asked = {"name": "A", "genes": ["EPCAM"], "mode": "delete", "cells": {"from": "all", "name": ""}, **state._model()}
+    lines = parts([Step("perturb", asked)], Beside("steps"))[-1].lines
+    assert any("stplm.perturb(table, tuned, " in line for line in lines)

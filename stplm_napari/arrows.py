@@ -1,0 +1,70 @@
+"""Arrows on the map: where the cells of the scenario that is seen would lie. No Qt."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+
+from stplm_napari.jobs import Slot
+from stplm_napari.perturb_tasks import arrows_in_worker
+from stplm_napari.results import snapshot
+
+if TYPE_CHECKING:
+    from stplm.progress import Progress
+    from stplm.tasks.perturb_arrows import Arrows
+    from stplm_napari.workspace import Workspace
+
+MOST_SINGLE = 300
+"""Of more cells the mean arrow of each part of the map is shown."""
+
+
+class MapArrows:
+    """Follows the scenario that is seen and the map, once both are there."""
+
+    changed = Signal()
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self.placing = Slot()
+        self.shown: Arrows | None = None
+        self.words = ""
+        """What the arrows mean, or why there are none though there is a scenario."""
+        self._wanted: tuple[Any, ...] = ()
+        workspace.perturbing.changed.connect(self.refresh)
+        workspace.mapping.changed.connect(self.refresh)
+
+    def refresh(self) -> None:
+        """Make arrows of what is seen now, unless they are there."""
+        state, cells = self._workspace.perturbing, self._workspace.mapping.current
+        scenario, gene = state.shown, state.gene
+        wanted = () if scenario is None or not gene or cells is None else (scenario, gene, cells)
+        if wanted == self._wanted:
+            return
+        self._wanted, self.shown, self.words = wanted, None, ""
+        self.placing.clear()
+        self.changed.emit()
+        if not wanted or scenario is None or gene not in scenario.result.vectors:
+            return
+        table = snapshot(self._workspace.session.table)
+
+        def place(progress: Progress) -> Arrows:
+            with tempfile.TemporaryDirectory(prefix="stplm-") as folder:
+                return arrows_in_worker(table, scenario.folder, gene, Path(folder), self._workspace.worker, progress)
+
+        def put(found: Arrows) -> bool:
+            if self._wanted != wanted:
+                return False
+            n = len(found.cells)
+            field = found.field() if n > MOST_SINGLE else found
+            self.shown = field if len(field.cells) else found
+            whose = f"mean of {n:,} cells" if self.shown is not found else f"{n:,} cells"
+            self.words = (
+                f"Arrows, {whose}: where they would lie after {scenario.params['mode']} {gene} ({scenario.name})."
+            )
+            self.changed.emit()
+            return True
+
+        self.placing.take(self._workspace.jobs.start("Placing arrows on the map", place, put, quiet=True))
