@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from psygnal import Signal
 
 from stplm_napari.jobs import Slot
@@ -15,10 +17,13 @@ from stplm_napari.results import snapshot
 if TYPE_CHECKING:
     from stplm.progress import Progress
     from stplm.tasks.perturb_arrows import Arrows
+    from stplm_napari.mapping import CellMap
     from stplm_napari.workspace import Workspace
 
 MOST_SINGLE = 300
 """Of more cells the mean arrow of each part of the map is shown."""
+_READABLE = 0.06
+"""Of the map's extent: how long the longest arrows are drawn at least; one gene moves cells by less than is seen."""
 
 
 class MapArrows:
@@ -46,7 +51,7 @@ class MapArrows:
         self._wanted, self.shown, self.words = wanted, None, ""
         self.placing.clear()
         self.changed.emit()
-        if not wanted or scenario is None or gene not in scenario.result.vectors:
+        if not wanted or scenario is None or cells is None or gene not in scenario.result.vectors:
             return
         table = snapshot(self._workspace.session.table)
 
@@ -57,14 +62,26 @@ class MapArrows:
         def put(found: Arrows) -> bool:
             if self._wanted != wanted:
                 return False
-            n = len(found.cells)
-            field = found.field() if n > MOST_SINGLE else found
-            self.shown = field if len(field.cells) else found
-            whose = f"mean of {n:,} cells" if self.shown is not found else f"{n:,} cells"
-            self.words = (
-                f"Arrows, {whose}: where they would lie after {scenario.params['mode']} {gene} ({scenario.name})."
-            )
+            self.shown, self.words = _readable(found, cells)
+            self.words += f" after {scenario.params['mode']} {gene} ({scenario.name})."
             self.changed.emit()
             return True
 
         self.placing.take(self._workspace.jobs.start("Placing arrows on the map", place, put, quiet=True))
+
+
+def _readable(found: Arrows, cells: CellMap) -> tuple[Arrows, str]:
+    """The mean arrows of many cells, long enough to be seen; and what they mean, to be ended."""
+    field = found.field() if len(found.cells) > MOST_SINGLE else found
+    shown = field if len(field.cells) else found
+    whose = f"mean of {len(found.cells):,} cells" if shown is not found else f"{len(found.cells):,} cells"
+    moved = shown.end - shown.start
+    longest = float(np.percentile(np.hypot(*moved.T), 95)) if len(moved) else 0.0
+    times = (
+        _READABLE * float(np.ptp(np.nanpercentile(cells.xy, (1, 99), axis=0), axis=0).max()) / longest if longest else 1
+    )
+    times = float(f"{times:.1g}")
+    if times <= 1:
+        return shown, f"Arrows, {whose}: where they would lie"
+    longer = replace(shown, end=(shown.start + times * moved).astype(np.float32))
+    return longer, f"Arrows, {whose}, drawn {times:g} times as long: where they would move"

@@ -214,8 +214,11 @@ class Perturbing:
         return ""
 
     def close(self) -> None:
-        """Let go of the files."""
-        self._clear()
+        """Let go of the files. Nobody is told: the docks may be gone already."""
+        for slot in (self.running, self.colouring):
+            if slot.job is not None:
+                slot.job.cancel()
+        self._drop_files()
 
     # --- inside ---
 
@@ -266,10 +269,13 @@ class Perturbing:
         for slot in (self.running, self.colouring):
             slot.clear()
         self.scenarios, self.shown, self.compared, self.gene, self._number = [], None, None, "", 0
+        self._drop_files()
+        self.changed.emit()
+
+    def _drop_files(self) -> None:
         if self._home is not None:
             self._home.cleanup()
             self._home = None
-        self.changed.emit()
 
 
 def first_row(scenario: Scenario) -> str:

@@ -140,11 +140,11 @@ class MapView(QWidget):
                 ends.reshape(-1, 2),
                 connect="segments",
                 color=colour,
-                width=1.0,
+                width=1.5,
                 method="gl",
                 arrows=ends.reshape(-1, 4),
                 arrow_type="triangle_60",
-                arrow_size=5.0,
+                arrow_size=6.0,
                 arrow_color=colour,
                 parent=self.view.scene,
             )
