@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,7 +24,7 @@ def test_missing_values_come_last_whichever_way_is_up(qtbot: object, order: Qt.S
     genes = genes.assign(fdr=fdr, within_noise=False)
     table = GeneTable(lambda gene: None, lambda: None)
     qtbot.addWidget(table)  # type: ignore[attr-defined]
-    scenario = Scenario("A", {}, Perturbation(genes, MemoryStore(), n, info={"effect": "shift"}), "")
+    scenario = Scenario("A", {}, Perturbation(genes, MemoryStore(), n, info={"effect": "shift"}), "", Path())
     table.show_scenario(scenario, None)
     model = table.view.model()
     column = [model.headerData(i, Qt.Orientation.Horizontal) for i in range(model.columnCount())].index("FDR")
