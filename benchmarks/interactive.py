@@ -79,12 +79,13 @@ def measure(path: Path, options: argparse.Namespace) -> None:
     rows += told(recolouring(window, options.repeats))
     rows += told(lassoing(window))
     rows += told(docks(window, options.repeats))
-    rows += told(sessions(window, Path(os.environ["STPLM_DATA_DIR"])))
     n, mine, both = window.session.table.n_obs, beat.peak_mb, beat.peak_with_others_mb
     last = [
         Row("peak resident memory of the window", n, mine, "MB", 6000, peak_mb=mine),
         Row("peak resident memory of window and worker", n, both, "MB", 6000, peak_mb=both),
     ]
+    rows += told(sessions(window, Path(os.environ["STPLM_DATA_DIR"])))
+    last.append(Row("the same while a session of as many cells is opened beside", n, beat.peak_with_others_mb, "MB"))
     for phase in beat.phases:
         last.append(
             Row(f"longest block by our code: {phase.name}", n, phase.worst_ours_ms, "ms", 100, cpu=phase.worst_cpu_ms)
