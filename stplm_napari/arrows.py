@@ -36,7 +36,7 @@ class MapArrows:
         self.placing = Slot()
         self.shown: Arrows | None = None
         self.words = ""
-        """What the arrows mean, or why there are none though there is a scenario."""
+        """What the arrows mean; "" while there are none."""
         self._wanted: tuple[Any, ...] = ()
         workspace.perturbing.changed.connect(self.refresh)
         workspace.mapping.changed.connect(self.refresh)
@@ -51,7 +51,7 @@ class MapArrows:
         self._wanted, self.shown, self.words = wanted, None, ""
         self.placing.clear()
         self.changed.emit()
-        if not wanted or scenario is None or cells is None or gene not in scenario.result.vectors:
+        if scenario is None or cells is None or gene not in scenario.result.vectors:
             return
         table = snapshot(self._workspace.session.table)
 
@@ -77,10 +77,8 @@ def _readable(found: Arrows, cells: CellMap) -> tuple[Arrows, str]:
     whose = f"mean of {len(found.cells):,} cells" if shown is not found else f"{len(found.cells):,} cells"
     moved = shown.end - shown.start
     longest = float(np.percentile(np.hypot(*moved.T), 95)) if len(moved) else 0.0
-    times = (
-        _READABLE * float(np.ptp(np.nanpercentile(cells.xy, (1, 99), axis=0), axis=0).max()) / longest if longest else 1
-    )
-    times = float(f"{times:.1g}")
+    extent = float(np.ptp(np.nanpercentile(cells.xy, (1, 99), axis=0), axis=0).max())
+    times = float(f"{_READABLE * extent / longest:.1g}") if longest else 1.0
     if times <= 1:
         return shown, f"Arrows, {whose}: where they would lie"
     longer = replace(shown, end=(shown.start + times * moved).astype(np.float32))

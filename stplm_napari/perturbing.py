@@ -210,7 +210,7 @@ class Perturbing:
         if self._session.classifier is None:
             return "Classify the cells first to see how class and tumour probabilities change."
         if self._classifier() is None and not isinstance(self._session.classifier, KeptModel):
-            return "This prediction keeps no classifier: class probabilities are left out."
+            return "The cells were embedded with an adapted model, which is not kept: class probabilities are left out."
         return ""
 
     def close(self) -> None:
