@@ -28,11 +28,12 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Two processes, a file of tests in one of them; each with one thread, or they would wait for each other. What failed is
-# run once more alone: a real window may be late where another one is busy, but not twice.
+# Two processes, a file of tests in one of them; each with one thread, or they would wait for each other. A test of the
+# window that failed is run once more alone: a real window may be late where another one is busy, but not twice.
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile \
-		|| OMP_NUM_THREADS=1 $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/napari
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/napari \
+		|| OMP_NUM_THREADS=1 $(BIN)/python -m pytest --last-failed --last-failed-no-failures none tests/napari
 
 bench: setup
 	$(BIN)/python -m benchmarks.run $(BENCH)

@@ -2,11 +2,15 @@
 
 numba's fallback thread pool ("workqueue", used where neither TBB nor OpenMP is found) ends the process when two threads
 start parallel kernels at once, and the plugin runs jobs in threads. Each kernel uses all cores anyway.
+
+Its OpenMP pool, when it starts, gives the OpenMP library a number of threads, and where numba and torch share that
+library (Linux) torch's number is gone with it: sums are cut elsewhere, and training ends in other last bits.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +21,32 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
-ONE_AT_A_TIME = threading.RLock()
 _BLOCK = 32_768
+
+
+class _OneAtATime:
+    """A lock that the thread which holds it may take again; when it lets go, torch has the threads that it had."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._before: list[int | None] = []
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        torch = sys.modules.get("torch")
+        self._before.append(torch.get_num_threads() if torch else None)
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            before, torch = self._before.pop(), sys.modules.get("torch")
+            if before is not None and torch and torch.get_num_threads() != before:
+                torch.set_num_threads(before)
+        finally:
+            self._lock.release()
+
+
+ONE_AT_A_TIME = _OneAtATime()
+"""Held around each of numba's parallel loops: ``with ONE_AT_A_TIME: loop(...)``."""
 
 
 @lru_cache(maxsize=1)
