@@ -5,31 +5,25 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from stplm import __version__, keys
-from stplm.cli_common import progress_bar, read_labels, read_table, say
-from stplm.cli_embed import embed_cohort, tokenize
+from stplm.cli_classify import FROM_PROFILES, classify
+from stplm.cli_common import check_out, progress_bar, read_table, say
+from stplm.cli_embed import add_model, embed, tokenize
 from stplm.cli_finetune import add_finetune
 from stplm.cli_impute import add_impute
 from stplm.cli_perturb import add_perturb
 from stplm.cli_plot import add_plot
 from stplm.cli_report import add_report
 from stplm.cli_run import add_run
-from stplm.cli_sections import add_sections, chosen_sections
+from stplm.cli_sections import add_sections
 from stplm.cli_simulate import add_simulate
 from stplm.cli_training import add_adapt, add_pretrain, run_adapt, run_pretrain
 from stplm.cli_tune import add_tune
-from stplm.errors import ExportError, StplmError
+from stplm.errors import StplmError
 from stplm.io.staged import check_target
-from stplm.io.table_file import TableFile, is_table_file
-
-if TYPE_CHECKING:
-    from anndata import AnnData
-
-
-_FROM_PROFILES = "profiles"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,15 +69,15 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("sections", nargs="+")
     sub.add_argument("--out", required=True, help="CSV file")
 
-    sub = task("embed", _embed, "Embed every cell", many=True)
-    _add_model(sub)
+    sub = task("embed", embed, "Embed every cell", many=True)
+    add_model(sub)
     sub.add_argument("--out", required=True, help=".h5ad, or .zarr for the whole section; a folder for --sections")
 
-    sub = task("classify", _classify, "Predict class and tumour probability of every cell from a few labels")
-    _add_model(sub)
+    sub = task("classify", classify, "Predict class and tumour probability of every cell from a few labels")
+    add_model(sub)
     sub.add_argument(
         "--labels",
-        default=_FROM_PROFILES,
+        default=FROM_PROFILES,
         help="an obs column, a CSV of cell_id and class, or 'profiles': seeds from reference profiles (default; a "
         "fine-tuned --model needs neither)",
     )
@@ -120,14 +114,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_model(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--model", default="default", help="a bundled model or a model folder")
-    sub.add_argument("--adapt", action="store_true", help="first continue its training on this section (1-2 minutes)")
-    sub.add_argument("--no-neighbours", action="store_true", help="leave out what surrounds a cell: the ablation")
-    sub.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
-    sub.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of matrix products")
-
-
 def _info(arguments: argparse.Namespace) -> None:
     _, table = read_table(arguments.section, images=False, labels=False)
     uns = table.uns[keys.UNS]
@@ -153,120 +139,6 @@ def _medians(arguments: argparse.Namespace) -> None:
     say(f"Medians of {len(medians)} genes in {arguments.out}")
 
 
-def _embed(arguments: argparse.Namespace) -> None:
-    import stplm
-
-    if chosen_sections(arguments):
-        embed_cohort(arguments)
-        return
-    if (kind := _check_out(arguments.out)) not in ("h5ad", "zarr"):
-        raise ExportError("Cell vectors go into .h5ad or .zarr only.", where=arguments.out, expected=".h5ad or .zarr")
-    if kind == "h5ad" and not arguments.adapt and is_table_file(arguments.section):
-        from stplm.tasks.embed_file import embed_file
-
-        options = _model_options(arguments)
-        path = embed_file(arguments.section, arguments.out, **options, progress=progress_bar("cells"))
-        with TableFile(path) as found:
-            _say_embedded(found.n_obs, found.notes[keys.UNS_EMBEDDING])
-        say(f"Wrote {path}")
-        return
-    section, table = read_table(arguments.section)
-    _run_embedding(table, arguments)
-    say(f"Wrote {stplm.export(section, arguments.out, overwrite=True)}")
-
-
-def _model_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What :func:`_add_model` asked for, as ``stplm.embed`` takes it."""
-    return {
-        "model": arguments.model,
-        "neighbours": not arguments.no_neighbours,
-        "device": arguments.device,
-        "dtype": arguments.dtype,
-    }
-
-
-def _run_embedding(table: AnnData, arguments: argparse.Namespace) -> None:
-    import stplm
-
-    unit = "steps and cells" if arguments.adapt else "cells"
-    stplm.embed(table, adapt=arguments.adapt, **_model_options(arguments), progress=progress_bar(unit))
-    _say_embedded(table.n_obs, table.uns[keys.UNS][keys.UNS_EMBEDDING])
-
-
-def _say_embedded(cells: int, about: Mapping[str, Any]) -> None:
-    known, total = about["genes_known"], about["genes_total"]
-    advice = " Few of them: --adapt learns the others from this section." if known < total / 2 else ""
-    say(f"Embedded {cells:,} cells with {about['model']}, which knows {known} of {total} genes.{advice}")
-
-
-def _classify(arguments: argparse.Namespace) -> None:
-    import stplm
-    from stplm.report.summary import check_summary
-
-    kind = _check_out(arguments.out)
-    if arguments.summary:
-        check_summary(arguments.summary)
-    seeded = arguments.labels == _FROM_PROFILES
-    labels = None if seeded else read_labels(arguments.labels)
-    tuned = stplm.load_model(arguments.model)
-    in_memory = kind != "h5ad" or arguments.summary or arguments.adapt or tuned.heads is not None
-    if not in_memory and is_table_file(arguments.section):
-        _classify_file(arguments, labels)
-        return
-    section, table = read_table(arguments.section, polygons=kind == "geojson")
-    if seeded and tuned.heads is not None:
-        stplm.predict(table, tuned)
-        _write_classified(section, arguments)
-        return
-    if keys.X_STPLM not in table.obsm or _other_model(arguments):
-        _run_embedding(table, arguments)
-    if seeded:
-        labels = stplm.seed_labels(table, seed=arguments.seed)
-    classifier = stplm.fit_classifier(
-        table, labels, tumour_classes=arguments.tumour_classes, seeded=seeded, seed=arguments.seed
-    )
-    stplm.predict(table, classifier)
-    _write_classified(section, arguments)
-
-
-def _other_model(arguments: argparse.Namespace) -> bool:
-    """Whether another embedding than the default one was asked for."""
-    return bool(arguments.adapt or arguments.no_neighbours or arguments.model != "default")
-
-
-def _classify_file(arguments: argparse.Namespace, labels: Any) -> None:
-    from pathlib import Path
-
-    from stplm.tasks.classify_file import classify_file, labelled_rows
-    from stplm.tasks.embed_file import embed_file
-
-    with TableFile(arguments.section) as table:
-        if labels is not None:
-            labelled_rows(table, labels)
-        embedded = keys.X_STPLM in table.obsm and not _other_model(arguments)
-    out = Path(arguments.out)
-    source = Path(arguments.section) if embedded else out.with_name(f".{out.stem}.embedded.h5ad")
-    chosen = {"tumour_classes": arguments.tumour_classes, "seed": arguments.seed}
-    try:
-        if not embedded:
-            embed_file(arguments.section, source, **_model_options(arguments), progress=progress_bar("cells"))
-            with TableFile(source) as table:
-                _say_embedded(table.n_obs, table.notes[keys.UNS_EMBEDDING])
-        say(f"Wrote {classify_file(source, out, labels, **chosen, progress=progress_bar('cells'))}")
-    finally:
-        if not embedded:
-            source.unlink(missing_ok=True)
-
-
-def _write_classified(section: Any, arguments: argparse.Namespace) -> None:
-    import stplm
-    from stplm.report.summary import write_summary
-
-    say(f"Wrote {stplm.export(section, arguments.out, overwrite=True)}")
-    if arguments.summary:
-        say(f"Wrote {write_summary(section, arguments.summary)}")
-
-
 def _evaluate(arguments: argparse.Namespace) -> None:
     import json
 
@@ -279,16 +151,9 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 def _export(arguments: argparse.Namespace) -> None:
     import stplm
 
-    kind = _check_out(arguments.out, overwrite=arguments.overwrite)
+    kind = check_out(arguments.out, overwrite=arguments.overwrite)
     section, _ = read_table(arguments.section, polygons=kind == "geojson")
     say(f"Wrote {stplm.export(section, arguments.out, overwrite=arguments.overwrite)}")
-
-
-def _check_out(path: str, *, overwrite: bool = True) -> str:
-    """The format of an output; a name or a place that will not do is told before the work, not after."""
-    from stplm.io.export import check_export
-
-    return check_export(path, overwrite=overwrite)
 
 
 def _demo(arguments: argparse.Namespace) -> None:

@@ -60,3 +60,10 @@ def read_labels(given: str) -> Any:
     from stplm.io.label_csv import read_label_csv
 
     return read_label_csv(given)
+
+
+def check_out(path: str, *, overwrite: bool = True) -> str:
+    """The format of an output; a name or a place that will not do is told before the work, not after."""
+    from stplm.io.export import check_export
+
+    return check_export(path, overwrite=overwrite)

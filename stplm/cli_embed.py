@@ -1,39 +1,98 @@
-"""``stplm embed`` and ``stplm tokenize`` of many sections, by workers of a Dask scheduler where one is given."""
+"""``stplm embed`` and ``stplm tokenize``: of a section, which may be larger than memory, or of many, by workers of a
+Dask scheduler where one is given."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from stplm.cli_common import progress_bar, read_table, say
+from stplm import keys
+from stplm.cli_common import check_out, progress_bar, read_table, say
 from stplm.cli_sections import chosen_sections, find_and_tell, tell_sums, teller
+from stplm.errors import ExportError
+from stplm.io.laid_out import as_table_file
 from stplm.io.staged import check_target
-from stplm.io.table_file import is_table_file
+from stplm.io.table_file import TableFile
 
-_UNIT = "hundredths of a section"
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 
-def embed_cohort(arguments: argparse.Namespace) -> None:
-    """Embed ``--sections``, each into a folder in ``--out``. Raises StplmError at the end when one failed."""
+def add_model(sub: argparse.ArgumentParser) -> None:
+    """Put the options of an embedding on a task's parser."""
+    sub.add_argument("--model", default="default", help="a bundled model or a model folder")
+    sub.add_argument("--adapt", action="store_true", help="first continue its training on this section (1-2 minutes)")
+    sub.add_argument("--no-neighbours", action="store_true", help="leave out what surrounds a cell: the ablation")
+    sub.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
+    sub.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of matrix products")
+
+
+def embed(arguments: argparse.Namespace) -> None:
+    """Embed a section, or ``--sections``, each into a folder in ``--out``; failures are told at the end."""
+    if chosen_sections(arguments):
+        _embed_cohort(arguments)
+        return
+    if (kind := check_out(arguments.out)) not in ("h5ad", "zarr"):
+        raise ExportError("Cell vectors go into .h5ad or .zarr only.", where=arguments.out, expected=".h5ad or .zarr")
+    if kind == "h5ad" and not arguments.adapt:
+        with as_table_file(arguments.section, arguments.out, progress_bar("counts")) as file:
+            if file is not None:
+                say(f"Wrote {embed_stored(file, arguments.out, arguments)}")
+                return
+    _embed_whole(arguments)
+
+
+def embed_stored(file: Path, out: str | Path, arguments: argparse.Namespace) -> Path:
+    """Embed a table file as :func:`add_model` was asked to; gives the path of the result."""
+    from stplm.tasks.embed_file import embed_file
+
+    path = embed_file(file, out, **model_options(arguments), progress=progress_bar("cells"))
+    with TableFile(path) as found:
+        say_embedded(found.n_obs, found.notes[keys.UNS_EMBEDDING])
+    return path
+
+
+def _embed_whole(arguments: argparse.Namespace) -> None:
+    import stplm
+
+    section, table = read_table(arguments.section)
+    run_embedding(table, arguments)
+    say(f"Wrote {stplm.export(section, arguments.out, overwrite=True)}")
+
+
+def model_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What :func:`add_model` asked for, as ``stplm.embed`` takes it."""
+    return {
+        "model": arguments.model,
+        "neighbours": not arguments.no_neighbours,
+        "device": arguments.device,
+        "dtype": arguments.dtype,
+    }
+
+
+def run_embedding(table: AnnData, arguments: argparse.Namespace) -> None:
+    """Embed a table in memory as :func:`add_model` was asked to."""
+    import stplm
+
+    unit = "steps and cells" if arguments.adapt else "cells"
+    stplm.embed(table, adapt=arguments.adapt, **model_options(arguments), progress=progress_bar(unit))
+    say_embedded(table.n_obs, table.uns[keys.UNS][keys.UNS_EMBEDDING])
+
+
+def say_embedded(cells: int, about: Mapping[str, Any]) -> None:
+    """Tell how many cells were embedded, and by what."""
+    known, total = about["genes_known"], about["genes_total"]
+    advice = " Few of them: --adapt learns the others from this section." if known < total / 2 else ""
+    say(f"Embedded {cells:,} cells with {about['model']}, which knows {known} of {total} genes.{advice}")
+
+
+def _embed_cohort(arguments: argparse.Namespace) -> None:
     from stplm.tasks.embed_sections import embed_sections
 
-    out = Path(arguments.out)
-    sections = find_and_tell(arguments.sections, out)
-    runs = embed_sections(
-        sections,
-        out,
-        arguments.model,
-        adapt=arguments.adapt,
-        neighbours=not arguments.no_neighbours,
-        device=arguments.device,
-        dtype=arguments.dtype,
-        scheduler=arguments.scheduler,
-        workers=arguments.workers,
-        resume=not arguments.again,
-        on_change=teller(len(sections)),
-        progress=progress_bar(_UNIT),
-    )
-    tell_sums(runs)
+    sections, where = _cohort(arguments)
+    tell_sums(embed_sections(sections, Path(arguments.out), **model_options(arguments), adapt=arguments.adapt, **where))
 
 
 def tokenize(arguments: argparse.Namespace) -> None:
@@ -46,29 +105,30 @@ def tokenize(arguments: argparse.Namespace) -> None:
         return
     check_target(arguments.out)
     how = {"medians": arguments.medians, "mode": arguments.mode, "progress": progress_bar("cells")}
-    if is_table_file(arguments.section):
-        tokens = rank_encode_file(arguments.section, arguments.out, **how)
-    else:
-        _, table = read_table(arguments.section, images=False, labels=False)
-        tokens = stplm.rank_encode(table, **how)
-        tokens.save(arguments.out)
+    with as_table_file(arguments.section, arguments.out, progress_bar("counts")) as file:
+        if file is not None:
+            tokens = rank_encode_file(file, arguments.out, **how)
+        else:
+            _, table = read_table(arguments.section, images=False, labels=False)
+            tokens = stplm.rank_encode(table, **how)
+            tokens.save(arguments.out)
     say(f"{len(tokens):,} cells, {len(tokens.ids):,} tokens in {arguments.out}")
 
 
 def _tokenize_cohort(arguments: argparse.Namespace) -> None:
     from stplm.tasks.tokenize_sections import tokenize_sections
 
-    out = Path(arguments.out)
-    sections = find_and_tell(arguments.sections, out)
-    runs = tokenize_sections(
-        sections,
-        out,
-        mode=arguments.mode,
-        medians=arguments.medians,
-        scheduler=arguments.scheduler,
-        workers=arguments.workers,
-        resume=not arguments.again,
-        on_change=teller(len(sections)),
-        progress=progress_bar(_UNIT),
-    )
-    tell_sums(runs)
+    sections, where = _cohort(arguments)
+    tell_sums(tokenize_sections(sections, Path(arguments.out), mode=arguments.mode, medians=arguments.medians, **where))
+
+
+def _cohort(arguments: argparse.Namespace) -> tuple[list[Path], dict[str, Any]]:
+    """The sections of ``--sections``, and where and how their work is done."""
+    sections = find_and_tell(arguments.sections, Path(arguments.out))
+    return sections, {
+        "scheduler": arguments.scheduler,
+        "workers": arguments.workers,
+        "resume": not arguments.again,
+        "on_change": teller(len(sections)),
+        "progress": progress_bar("hundredths of a section"),
+    }

@@ -18,7 +18,7 @@ from stplm import keys
 from stplm.errors import SectionError
 from stplm.io.genes import identify_genes
 from stplm.io.matrix import Controls
-from stplm.io.matrix_split import row_sums
+from stplm.io.tally import Tally
 from stplm.io.validate import check_cell_ids, check_positions, counts_csr
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def counts_matrix(table: AnnData) -> sparse.csr_matrix:
 
 
 def build_table(
-    counts: sparse.csr_matrix,
+    counts: sparse.csr_matrix | Tally,
     *,
     cell_ids: NDArray[np.str_],
     symbols: NDArray[np.str_],
@@ -125,7 +125,7 @@ def build_table(
     Parameters
     ----------
     counts
-        (n_cells, n_genes) int32 CSR, genes only.
+        (n_cells, n_genes) int32 CSR, genes only; or their tally, and the table has no ``X``.
     cell_ids, symbols, gene_ids
         As the source gives them; ``gene_ids`` None where there are none.
     source
@@ -159,17 +159,17 @@ def build_table(
     obs = pd.DataFrame(index=pd.Index(ids)) if obs is None else obs.set_axis(pd.Index(ids), axis=0)
     obs = _plain_columns(obs.drop(columns=[c for c in _OWN_COLUMNS if c in obs]))
     obs.insert(0, keys.CELL_ID, ids.astype(object))
-    n_counts = np.empty(len(ids), dtype=np.int64)
-    row_sums(counts.indptr, counts.data, n_counts)
+    tally = counts if isinstance(counts, Tally) else Tally.of(counts)
+    n_counts = tally.n_counts
     obs[keys.N_COUNTS] = n_counts.astype(np.int32)
-    obs[keys.N_GENES] = np.diff(counts.indptr).astype(np.int32)
+    obs[keys.N_GENES] = tally.n_genes
     if controls is not None and controls.per_cell is not None:
         obs[keys.CONTROL_COUNTS] = controls.per_cell.astype(np.int32)
     obs[keys.LOW_COUNTS] = n_counts < keys.MIN_COUNTS
     index = pd.Index(genes.symbols.astype(object))
     var = pd.DataFrame(index=index) if var is None else _plain_columns(var.set_axis(index, axis=0))
     var[keys.ENSEMBL_ID] = genes.ensembl_ids.astype(object)
-    table = AnnData(X=counts, obs=obs, var=var)
+    table = AnnData(X=None if counts is tally else counts, obs=obs, var=var)
     if positions is not None:
         table.obsm[keys.SPATIAL], sparse_note = check_positions(positions, where, unit_declared=unit_declared)
         notes += sparse_note

@@ -7,6 +7,7 @@ the rows wanted here, and it is read in blocks of cells: the 64-bit indices of a
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from scipy import sparse
 
 from stplm.errors import SectionError
 from stplm.io.hdf5 import as_text, open_hdf5
+from stplm.io.tally import Tally
 from stplm.io.validate import check_cell_ids, check_counts
 from stplm.progress import Progress, no_progress
 
@@ -51,9 +53,10 @@ class Controls:
 
 @dataclass
 class FeatureMatrix:
-    """Counts (n_cells, n_genes) as int32 CSR, with the ids as the file gives them. Controls are dropped and summed."""
+    """Counts (n_cells, n_genes) as int32 CSR, or what they add up to where they were handed on; ids as the file gives
+    them. Controls are dropped and summed."""
 
-    counts: sparse.csr_matrix
+    counts: sparse.csr_matrix | Tally
     cell_ids: NDArray[np.str_]
     gene_ids: NDArray[np.str_]
     gene_names: NDArray[np.str_]
@@ -93,11 +96,23 @@ def _controls(types: NDArray[np.str_], per_feature: NDArray[np.integer]) -> Cont
     )
 
 
-def read_matrix(path: Path, progress: Progress = no_progress) -> FeatureMatrix:
+def stored_values(path: Path) -> int:
+    """How many values a matrix file stores; 0 where it cannot be told. Reads nothing of them."""
+    try:
+        with open_hdf5(path) as file:
+            return len(_matrix_group(file, path)["data"])
+    except SectionError:
+        return 0
+
+
+def read_matrix(
+    path: Path, progress: Progress = no_progress, into: Callable[[sparse.csr_matrix], None] | None = None
+) -> FeatureMatrix:
     """Read a 10x ``cell_feature_matrix.h5``.
 
-    ``progress`` counts stored values. Raises SectionError where the file is damaged, is not such a matrix, or does
-    not hold counts with unique cell ids.
+    With ``into``, counts are not kept: it gets them as int32 CSR (m, n_genes), a stretch of cells after the other, and
+    the matrix has their :class:`Tally`. ``progress`` counts stored values. Raises SectionError where the file is
+    damaged, is not such a matrix, or does not hold counts with unique cell ids.
     """
     with open_hdf5(path) as file:
         group = _matrix_group(file, path)
@@ -112,7 +127,7 @@ def read_matrix(path: Path, progress: Progress = no_progress) -> FeatureMatrix:
         indptr = np.asarray(group["indptr"][:], dtype=np.int64)
         _check_shape(group, path, len(names), len(cell_ids), indptr)
         cell_ids = check_cell_ids(cell_ids, path)
-        counts, per_feature, per_cell = _read_genes(group, path, indptr, types, progress)
+        counts, per_feature, per_cell = _read_genes(group, path, indptr, types, progress, into)
     controls = _controls(types, per_feature)
     controls.per_cell = per_cell
     is_gene = types == GENE
@@ -172,8 +187,13 @@ def _check_shape(group: h5py.Group, path: Path, n_features: int, n_cells: int, i
 
 
 def _read_genes(
-    group: h5py.Group, path: Path, indptr: NDArray[np.int64], types: NDArray[np.str_], progress: Progress
-) -> tuple[sparse.csr_matrix, NDArray[np.int64], NDArray[np.int32]]:
+    group: h5py.Group,
+    path: Path,
+    indptr: NDArray[np.int64],
+    types: NDArray[np.str_],
+    progress: Progress,
+    into: Callable[[sparse.csr_matrix], None] | None,
+) -> tuple[sparse.csr_matrix | Tally, NDArray[np.int64], NDArray[np.int32]]:
     """Counts of genes (cells × genes), counts per feature, control counts per cell; block by block.
 
     A block is decompressed while the one before it is sorted out.
@@ -187,14 +207,15 @@ def _read_genes(
     per_feature = np.zeros(n_features, dtype=np.int64)
     per_cell = np.zeros(n_cells, dtype=np.int32)
     kept = np.zeros(n_cells + 1, dtype=np.int64)
-    data, indices = np.empty(stored, np.int32), np.empty(stored, np.int32)
-    used = 0
+    blocks = _blocks(indptr)
+    room = stored if into is None else max((int(indptr[end] - indptr[start]) for start, end in blocks), default=0)
+    data, indices = np.empty(room, np.int32), np.empty(room, np.int32)
+    width, used, tallies = int(is_gene.sum()), 0, []
 
     def read(start: int, end: int) -> tuple[NDArray[np.integer], NDArray[np.int32]]:
         low, high = int(indptr[start]), int(indptr[end])
         return group["indices"][low:high], check_counts(group["data"][low:high], path)
 
-    blocks = _blocks(indptr)
     with ThreadPoolExecutor(1, "stplm matrix") as reader:
         coming = [reader.submit(read, *block) for block in blocks[:1]]
         for number, (start, end) in enumerate(blocks):
@@ -212,14 +233,27 @@ def _read_genes(
                     expected=f"0 to {n_features - 1:,}",
                     mend="Copy the file again from where it was made.",
                 )
-            used += found
+            if into is None:
+                used += found
+                continue
+            counts = _as_csr(data[:found].copy(), indices[:found].copy(), kept[1:][cells], width)
+            tallies.append(Tally.of(counts))
+            into(counts)
     progress(stored, stored)
-    offsets = np.cumsum(kept)
+    if into is not None:
+        return Tally.joined(tallies), per_feature, per_cell
+    return _as_csr(data[:used], indices[:used], kept[1:], width), per_feature, per_cell
+
+
+def _as_csr(
+    data: NDArray[np.int32], indices: NDArray[np.int32], kept: NDArray[np.int64], width: int
+) -> sparse.csr_matrix:
+    """Canonical CSR of ``kept`` values a row; offsets of 32 bits where they do."""
+    offsets = np.concatenate([[0], np.cumsum(kept)])
     offsets = offsets if offsets[-1] > np.iinfo(np.int32).max else offsets.astype(np.int32)
-    shape = (n_cells, int(is_gene.sum()))
-    counts = sparse.csr_matrix((data[:used], indices[:used], offsets), shape=shape)
+    counts = sparse.csr_matrix((data, indices, offsets), shape=(len(kept), width))
     counts.sum_duplicates()
-    return counts, per_feature, per_cell
+    return counts
 
 
 def _blocks(indptr: NDArray[np.int64]) -> list[tuple[int, int]]:

@@ -26,6 +26,30 @@ _MOST = 1 << 16
 """Counts a cell from which the median is not told apart."""
 
 
+class CountsWriter:
+    """Takes the counts of a table's cells in order, into the group ``X`` of a file."""
+
+    def __init__(self, file: h5py.File) -> None:
+        self._x = mark_element(file.create_group("X"), "csr_matrix", "0.1.0")
+        self._stored, self._kept = 0, [np.zeros(1, dtype=np.int64)]
+        for name in ("data", "indices"):
+            self._x.create_dataset(name, (0,), np.int32, chunks=(_CHUNK,), maxshape=(None,), **_PACKED)
+
+    def add(self, counts: csr_matrix) -> None:
+        """The next cells: (m, n_genes) canonical int32 CSR."""
+        for name, values in (("data", counts.data), ("indices", counts.indices)):
+            self._x[name].resize((self._stored + len(values),))
+            self._x[name][self._stored :] = values
+        self._kept.append(np.diff(counts.indptr).astype(np.int64))
+        self._stored += len(counts.data)
+
+    def finish(self, n_genes: int) -> None:
+        """After the last cells."""
+        offsets = np.cumsum(np.concatenate(self._kept))
+        self._x.create_dataset("indptr", data=offsets)
+        self._x.attrs["shape"] = np.array([len(offsets) - 1, n_genes])
+
+
 class TableBuilder:
     """Takes a table's cells in order. Made by :func:`built_table`."""
 
@@ -34,17 +58,13 @@ class TableBuilder:
         self._genes = identify_genes(symbols, gene_ids, file.filename)
         self._depths = np.zeros(_MOST, dtype=np.int64)
         self._columns: list[str] = []
-        _mark(file, "anndata", "0.1.0")
-        x = _mark(file.create_group("X"), "csr_matrix", "0.1.0")
-        x.attrs["shape"] = np.array([n_cells, len(symbols)])
-        for name in ("data", "indices"):
-            x.create_dataset(name, (0,), np.int32, chunks=(_CHUNK,), maxshape=(None,), **_PACKED)
-        x.create_dataset("indptr", (n_cells + 1,), np.int64)
-        obs = _mark(file.create_group("obs"), "dataframe", "0.2.0")
+        mark_element(file, "anndata", "0.1.0")
+        self._counts = CountsWriter(file)
+        obs = mark_element(file.create_group("obs"), "dataframe", "0.2.0")
         # One dataset is the index and the column: ids are as large as all the rest of obs.
         obs.attrs["_index"] = keys.CELL_ID
         for name in ("layers", "obsm", "obsp", "varm", "varp"):
-            _mark(file.create_group(name), "dict", "0.1.0")
+            mark_element(file.create_group(name), "dict", "0.1.0")
         import h5py
 
         self._column(keys.CELL_ID, h5py.string_dtype(), "string-array")
@@ -61,12 +81,8 @@ class TableBuilder:
     ) -> None:
         """The next cells: ``counts`` (m, n_genes) canonical int32 CSR, their ids (m,), ``xy`` (m, 2) in µm, and further
         numbers of each (m,). All calls give the same ``columns``."""
-        x, start, stop = self._file["X"], self._done, self._done + counts.shape[0]
-        stored = int(x["indptr"][start])
-        for name, values in (("data", counts.data), ("indices", counts.indices)):
-            x[name].resize((stored + len(values),))
-            x[name][stored:] = values
-        x["indptr"][start + 1 : stop + 1] = counts.indptr[1:].astype(np.int64) + stored
+        start, stop = self._done, self._done + counts.shape[0]
+        self._counts.add(counts)
         depth = np.asarray(counts.sum(1), dtype=np.int64).ravel()
         self._depths += np.bincount(np.minimum(depth, _MOST - 1), minlength=_MOST)
         values = {
@@ -98,6 +114,7 @@ class TableBuilder:
 
         if self._done != self._n:
             raise ValueError(f"{self._done} of {self._n} cells were added")
+        self._counts.finish(len(self._genes.symbols))
         put_attribute(self._file["obs"], "column-order", self._columns)
         var = pd.DataFrame(
             {keys.ENSEMBL_ID: self._genes.ensembl_ids.astype(object)},
@@ -120,7 +137,7 @@ class TableBuilder:
 
     def _column(self, name: str, kind: Any, encoding: str = "array") -> None:
         column = self._file["obs"].create_dataset(name, (self._n,), kind, chunks=(max(1, min(ROWS, self._n)),))
-        _mark(column, encoding, "0.2.0")
+        mark_element(column, encoding, "0.2.0")
         self._columns.append(name)
 
 
@@ -140,9 +157,10 @@ def built_table(
 
 def _array(group: h5py.Group, name: str, shape: tuple[int, int], kind: Any) -> h5py.Dataset:
     made = group.create_dataset(name, shape, kind, chunks=(max(1, min(ROWS, shape[0])), shape[1]))
-    return _mark(made, "array", "0.2.0")
+    return mark_element(made, "array", "0.2.0")
 
 
-def _mark(element: Any, encoding: str, version: str) -> Any:
+def mark_element(element: Any, encoding: str, version: str) -> Any:
+    """Say what an element is, as AnnData does; gives it back."""
     element.attrs["encoding-type"], element.attrs["encoding-version"] = encoding, version
     return element

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 ROWS = 65_536
 """Cells that are read or written at once."""
+LAID_OUT = "stplm-laid-out"
+"""Attribute of a file that was made to be worked on, with the state of its source; results are without it."""
 _COLUMNS = (keys.CELL_ID, keys.N_COUNTS, keys.N_GENES, keys.LOW_COUNTS)
 
 
@@ -197,6 +199,7 @@ def edited_copy(source: str | Path, out: str | Path) -> Iterator[TableEdit]:
     with staged_file(out) as part:
         shutil.copyfile(source, part)
         with h5py.File(part, "r+") as file:
+            file.attrs.pop(LAID_OUT, None)
             yield TableEdit(file)
 
 

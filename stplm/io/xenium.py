@@ -28,7 +28,10 @@ from stplm.io.validate import check_cell_ids, check_frame, check_positions
 from stplm.progress import Progress, no_progress
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from anndata import AnnData
+    from scipy.sparse import csr_matrix
     from spatialdata import SpatialData
 
 EXPERIMENT = "experiment.xenium"
@@ -82,21 +85,40 @@ def read_xenium(
         matrix = read_matrix(folder / MATRIX, progress)
         table = _cells_table(bundle, matrix, cells.result())
         section = base.result()
+    _compare(bundle, section, table, images=images)
+    _add_polygons(bundle, section, all_of_them=polygons, cells=labels and keys.LABEL_VALUE not in table.obs)
+    _tie_table(section, table, bundle.pixel_size)
+    table.uns[keys.UNS][keys.UNS_QC]["warnings"] += bundle.notes
+    add_microns(section, bundle.pixel_size)
+    return section
+
+
+def read_xenium_table(folder: Path, into: Callable[[csr_matrix], None], progress: Progress = no_progress) -> AnnData:
+    """The cell table of ``read_xenium(folder)`` without its counts: ``into`` gets those, see
+    :func:`stplm.io.matrix.read_matrix`. Outlines are not read. Raises SectionError or GeneError."""
+    bundle = _open_bundle(folder)
+    matrix = read_matrix(folder / MATRIX, progress, into)
+    table = _cells_table(bundle, matrix, _cells_frame(bundle))
+    _compare(bundle, _base_section(bundle, labels=True, transcripts=False), table, images=True)
+    table.uns[keys.UNS][keys.UNS_QC]["warnings"] += bundle.notes
+    if keys.LABEL_VALUE in table.obs:
+        return annotate(table, keys.CELL_LABELS, keys.LABEL_VALUE)
+    outlined = find_frame(folder, keys.CELL_BOUNDARIES) is not None
+    return annotate(table, keys.CELL_BOUNDARIES if outlined else keys.CELL_CIRCLES)
+
+
+def _compare(bundle: _Bundle, section: SpatialData, table: AnnData, *, images: bool) -> None:
+    """Check the cells against images and masks, which are opened; give each cell its value in the mask."""
     if images:
         from stplm.io.images import read_images
 
-        for name, image in read_images(folder).items():
+        for name, image in read_images(bundle.folder).items():
             section.images[name] = image
         if keys.MORPHOLOGY not in section.images:
             bundle.notes.append("The bundle has no morphology image.")
     _check_positions(bundle, section, table)
     if keys.CELL_LABELS in section.labels:
         _label_values(bundle, section, table)
-    _add_polygons(bundle, section, all_of_them=polygons, cells=labels and keys.LABEL_VALUE not in table.obs)
-    _tie_table(section, table, bundle.pixel_size)
-    table.uns[keys.UNS][keys.UNS_QC]["warnings"] += bundle.notes
-    add_microns(section, bundle.pixel_size)
-    return section
 
 
 def read_bundle_images(folder: Path) -> SpatialData | None:

@@ -1,10 +1,10 @@
 """The pieces of embedding a section; any process that sees the files can do any of them.
 
 *prepare* reads the section once and lays counts and positions out as flat arrays (an ``.h5ad`` of ours is read piece by
-piece as it is, and never loaded whole); *own_part* makes the own vectors of a block of cells from these, *tissue_part*
-the cell vectors of a band of tiles from the own vectors around it; *merge* puts all into the section's table and writes
-it. Blocks and bands are those of :mod:`stplm.tasks.encode`, so the vectors are the same bytes as of a section that is
-embedded in one go.
+piece as it is, a large bundle is laid out as one, neither is ever loaded whole); *own_part* makes the own vectors of a
+block of cells from these, *tissue_part* the cell vectors of a band of tiles from the own vectors around it; *merge*
+puts all into the section's table and writes it. Blocks and bands are those of :mod:`stplm.tasks.encode`, so the vectors
+are the same bytes as of a section that is embedded in one go.
 
 A piece lies in the folder ``<name>.parts`` beside the section's output, renamed when it is whole: a piece that is there
 is not made again, whoever was killed since. The folder is of one section, model and setting (``plan.json``).
@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stplm.errors import SectionError
+from stplm.io.laid_out import large_bundle, lay_out_bundle
 from stplm.io.staged import make_folder, restore_interrupted, staged_file, staged_folder
 from stplm.io.table_file import TableFile, is_table_file
 from stplm.memory import let_go
@@ -34,7 +35,7 @@ from stplm.tasks.batch import process_section
 from stplm.tasks.clusters import cluster
 from stplm.tasks.embed import embedding_note, put_vectors
 from stplm.tasks.embed_file import Embedded, source_of, write_embedded
-from stplm.tasks.embed_plan import PLAN, Embedding, Plan, model_of, positions, read_plan, source_in
+from stplm.tasks.embed_plan import LAID_OUT, PLAN, Embedding, Plan, model_of, positions, read_plan, source_in
 from stplm.tasks.encode import Vectors, bands, encode_band, encode_block, on_device
 from stplm.tasks.finished import MARKER, OUTPUTS, finished, write_marker
 from stplm.tasks.section_runs import SectionRun
@@ -82,6 +83,10 @@ def _lay_out(section: Path, stage: Path, parts: Path, how: Embedding) -> Plan:
     if _read_as_it_is(section, how):
         with TableFile(section) as file:
             return _plan(source_of(file, model), parts, section, model, name, how)
+    if how.what == "h5ad" and not how.adapt and (bundle := large_bundle(section)) is not None:
+        lay_out_bundle(bundle, stage / LAID_OUT)
+        with TableFile(stage / LAID_OUT) as file:
+            return _plan(source_of(file, model), parts, parts / LAID_OUT, model, name, how)
     table = stplm.cell_table(stplm.read_section(section, images=False, labels=False))
     if how.adapt:
         model, name = adapt(table, model, seed=how.seed, device=how.device), str(parts / "model")
@@ -155,7 +160,7 @@ def merge(section: Path, folder: Path, plan: Plan, how: Embedding) -> SectionRun
         "dtype": how.dtype,
     }
     if plan.file is not None:
-        outcome = _write_file(section, folder, plan, how, about, made)
+        outcome = _write_file(section, folder, plan, plan.file, how, about, made)
     else:
 
         def work(table: AnnData, progress: Progress) -> None:
@@ -169,16 +174,16 @@ def merge(section: Path, folder: Path, plan: Plan, how: Embedding) -> SectionRun
 
 
 def _write_file(
-    section: Path, folder: Path, plan: Plan, how: Embedding, about: dict[str, Any], made: dict[str, Any]
+    section: Path, folder: Path, plan: Plan, stored: Path, how: Embedding, about: dict[str, Any], made: dict[str, Any]
 ) -> SectionRun:
     """The outcome of a section that is not loaded: a copy of its table file with what was found."""
     began, vectors = time.monotonic(), _vectors(plan, how)
     labels = cluster(vectors, how.clusters, how.seed) if how.clusters else None
-    with TableFile(section) as file:
+    with TableFile(stored) as file:
         note = embedding_note(model_of(plan.model, plan.sha256), genes_total=file.n_vars, **made)
     with staged_folder(folder, mark=MARKER) as stage:
         stage.mkdir()
-        write_embedded(section, stage / OUTPUTS["h5ad"], Embedded(vectors, labels, note))
+        write_embedded(stored, stage / OUTPUTS["h5ad"], Embedded(vectors, labels, note))
         outcome = SectionRun(section, folder, "done", plan.cells, seconds=round(time.monotonic() - began, 1))
         write_marker(stage, about, outcome)
     return outcome

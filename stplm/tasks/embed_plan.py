@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from stplm.tasks.sources import Source
 
 PLAN = "plan.json"
+LAID_OUT = "cells.h5ad"
+"""The table file of a large bundle, in a folder of parts."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def read_plan(section: Path, parts: Path, about: dict[str, Any]) -> Plan | None:
         found = json.loads((parts / PLAN).read_text(encoding="utf-8"))
         if found["wanted"] != about:
             return None
-        file = None if (parts / "rows.npy").is_file() else section
+        laid_out = parts / LAID_OUT
+        file = None if (parts / "rows.npy").is_file() else laid_out if laid_out.is_file() else section
         return Plan(**{**found["plan"], "parts": parts, "file": file})
     except (OSError, ValueError, KeyError, TypeError):
         return None

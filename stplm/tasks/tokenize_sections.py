@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from stplm.io.laid_out import as_table_file
 from stplm.io.staged import make_folder
 from stplm.progress import Progress, no_progress
 from stplm.tasks.finished import finished, what_is_wanted, write_marker
@@ -57,13 +58,19 @@ def tokenize_section(
 ) -> SectionRun:
     """One of them. ``about``: what tells this work from other work. Raises StplmError."""
     import stplm
+    from stplm.tokens.rank_file import rank_encode_file
 
     began = time.monotonic()
     wanted = what_is_wanted(section, about, exports=(), report=False)
     if resume and (found := finished(folder, wanted)) is not None:
         return replace(found, section=section, folder=folder, state="skipped")
-    table = stplm.cell_table(stplm.read_section(section, images=False, labels=False))
-    stplm.rank_encode(table, mode=mode, medians=medians).save(folder)
-    outcome = SectionRun(section, folder, "done", table.n_obs, seconds=round(time.monotonic() - began, 1))
+    with as_table_file(section, folder) as file:
+        if file is not None:
+            tokens = rank_encode_file(file, folder, mode=mode, medians=medians)
+        else:
+            table = stplm.cell_table(stplm.read_section(section, images=False, labels=False))
+            tokens = stplm.rank_encode(table, mode=mode, medians=medians)
+            tokens.save(folder)
+    outcome = SectionRun(section, folder, "done", len(tokens), seconds=round(time.monotonic() - began, 1))
     write_marker(folder, wanted, outcome)  # last: half a marker is none
     return outcome
