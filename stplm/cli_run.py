@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stplm.cli_common import progress_bar
-from stplm.cli_sections import find_and_tell, tell_sums, teller
+from stplm.cli_sections import add_sections, find_and_tell, tell_sums, teller
 from stplm.errors import StplmError
 
 
@@ -17,14 +17,14 @@ def add_run(tasks: Any) -> None:
     sub = tasks.add_parser("run", help=about, description=about)
     sub.set_defaults(run=run)
     sub.add_argument("recipe", help="a .yaml file, as the Export dock's Recipe… writes it")
-    sub.add_argument("--sections", nargs="+", help="sections, with wildcards such as 'cohort/*'")
+    add_sections(sub)
     sub.add_argument("--out", type=Path, help="folder of the results, one folder a section")
-    sub.add_argument("--again", action="store_true", help="do finished sections again")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the recipe. Raises StplmError at the end when a section failed."""
-    from stplm.tasks.cohort import OVERVIEW, read_run_recipe, run_recipe
+    from stplm.tasks.cohort import read_run_recipe
+    from stplm.tasks.cohort_run import OVERVIEW, run_recipe
 
     recipe = read_run_recipe(arguments.recipe)
     patterns = arguments.sections or [str(path) for path in recipe.sections]
@@ -40,6 +40,8 @@ def run(arguments: argparse.Namespace) -> None:
         recipe,
         sections,
         out,
+        scheduler=arguments.scheduler,
+        workers=arguments.workers,
         resume=not arguments.again,
         on_change=teller(len(sections)),
         progress=progress_bar("hundredths of a section"),

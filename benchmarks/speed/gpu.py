@@ -9,10 +9,12 @@ import numpy as np
 import torch
 
 import stplm
+from benchmarks.reference import hf_trainer
 from benchmarks.rows import Row, seconds
 from benchmarks.sections import Sections
 from stplm.models import build_encoder
 from stplm.nn.rank import SIZES
+from stplm.nn.ranking import Tokens
 from stplm.tasks.encode import encode
 from stplm.tasks.sources import Source
 
@@ -81,39 +83,50 @@ def cell_tokens(sections: Sections, cells: int, device: torch.device) -> Row:
 
 
 def pretraining(cells: int, device: torch.device, small: bool) -> Row:
-    """Masked genes: our sentences of like lengths together, against sentences padded to the model's full length."""
-    encoder, random = _encoder(small, device), np.random.default_rng(0)
-    batch, longest = (16, 128) if small else (256, encoder.config.max_length)
-    counts = _counts(batch, len(encoder.genes), device)
-    rows = torch.arange(len(encoder.genes), device=device)
-    optimiser = torch.optim.AdamW(encoder.parameters(), lr=1e-4)
-    masked = torch.from_numpy(random.random((batch, longest)) < 0.15).to(device)
+    """Masked genes: our sentences of like lengths together, against Hugging Face's Trainer on padded ones."""
+    batch, longest, steps = (16, 128, 2) if small else (256, _encoder(small, device).config.max_length, 20)
+    counts = _counts(batch, len(_encoder(small, device).genes), device)
+    asked = torch.from_numpy(np.random.default_rng(0).random((batch, longest)) < hf_trainer.MASKED).to(device)
+    ours, _ = plain_steps(_encoder(small, device), counts, asked, steps)
+    theirs, _ = trainer_steps(_encoder(small, device), counts, asked, steps, longest)
+    note = (
+        f"{batch} cells a step, bfloat16, AdamW, sentences made on the device. Reference: transformers.Trainer on the "
+        f"same model, loss and optimiser; sentences made beforehand, padded by its collator to the model's {longest:,} "
+        "places."
+    )
+    return Row(NAMES[2], cells, batch / ours, batch / theirs, "cells/s", note=note)
 
-    def step(padded: bool) -> None:
-        with torch.autocast(device.type, torch.bfloat16):
+
+def plain_steps(
+    encoder: Any, counts: torch.Tensor, asked: torch.Tensor, steps: int, half: bool = True
+) -> tuple[float, list[float]]:
+    """Seconds of a step of ours, the first left out, and the loss of each: sentences are made anew each time."""
+    optimiser = torch.optim.AdamW(encoder.parameters(), lr=1e-4, weight_decay=0.0)
+    rows = torch.arange(len(encoder.genes), device=counts.device)
+    losses: list[float] = []
+
+    def step() -> None:
+        with torch.autocast(counts.device.type, torch.bfloat16, enabled=half):
             tokens = encoder.tokenise(counts, rows)
-            width = tokens.ids.shape[1]
-            if padded:
-                room = longest - width
-                words = torch.nn.functional.pad(encoder.words(tokens), (0, 0, 0, room))
-                mask = torch.nn.functional.pad(tokens.mask, (0, room)).long()
-                hidden = encoder.body(inputs_embeds=words, attention_mask=mask, return_dict=True).last_hidden_state
-                hidden = hidden[:, :width]
-            else:
-                hidden = encoder.encode_tokens(tokens)
-            chosen = masked[:, :width] & tokens.genes
-            logits = encoder.gene_logits(hidden[chosen], rows)
-            loss = torch.nn.functional.cross_entropy(logits.float(), tokens.ids[chosen] - 4)
+            hidden, labels = hf_trainer.corrupted(tokens, asked[:, : tokens.ids.shape[1]])
+            loss = hf_trainer.masked_loss(encoder, encoder.encode_tokens(hidden), labels)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+        losses.append(float(loss.detach()))
 
-    ours, theirs = (timed(lambda padded=padded: step(padded), device) for padded in (False, True))
-    note = (
-        f"{batch} cells a step, bfloat16, AdamW. Reference: the same model, loss and optimiser on sentences padded to "
-        f"{longest:,}, as Hugging Face's Trainer gets them from a collator that pads to the model's length."
-    )
-    return Row(NAMES[2], cells, batch / ours, batch / theirs, "cells/s", note=note)
+    return timed(step, counts.device, steps), losses
+
+
+def trainer_steps(
+    encoder: Any, counts: torch.Tensor, asked: torch.Tensor, steps: int, longest: int, half: bool = True
+) -> tuple[float, list[float]]:
+    """The same of Hugging Face's Trainer."""
+    rows = torch.arange(len(encoder.genes), device=counts.device)
+    tokens = encoder.tokenise(counts, rows)
+    tokens = Tokens(tokens.ids.cpu(), tokens.bins.cpu(), tokens.mask.cpu())
+    sentences = hf_trainer.Sentences(tokens, asked[:, : tokens.ids.shape[1]].cpu())
+    return hf_trainer.train(encoder, sentences, len(counts), longest, counts.device, steps, half)
 
 
 def timed(work: Callable[[], Any], device: torch.device, repeats: int = 3) -> float:

@@ -14,6 +14,7 @@ from benchmarks.rows import Row, memory, seconds
 from benchmarks.sections import SMALL, Sections
 from stplm import keys
 from stplm.tasks.embed_sections import embed_sections
+from stplm.tasks.scheduler import local_workers
 
 WORKERS, COHORT = 2, 4
 LARGEST = 100_000
@@ -21,7 +22,7 @@ LARGEST = 100_000
 
 
 def measure(sections: Sections, sizes: tuple[int, ...]) -> list[Row]:
-    """Two rows a size up to 100,000 cells. All with one thread a process; reading and writing count."""
+    """Two rows a size up to 100,000 cells. All with one torch thread a process; reading and writing count."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -31,7 +32,7 @@ def measure(sections: Sections, sizes: tuple[int, ...]) -> list[Row]:
 
 
 def _of_size(bundle: Path, cells: int) -> list[Row]:
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
@@ -43,20 +44,16 @@ def _of_size(bundle: Path, cells: int) -> list[Row]:
         for path in cohort:
             path.symlink_to(bundle.resolve(), target_is_directory=True)
         in_line, _ = seconds(partial(_in_pieces, cohort, out / "line"))
-        with (
-            LocalCluster(
-                n_workers=WORKERS, threads_per_worker=1, memory_limit=0, dashboard_address=None, processes=True
-            ) as cluster,
-            Client(cluster) as client,
-        ):
+        with local_workers(WORKERS) as address, Client(address) as client:
             client.run(_warm, bundle)
-            spread, _ = seconds(partial(_in_pieces, cohort, out / "workers", scheduler=cluster.scheduler_address))
+            spread, _ = seconds(partial(_in_pieces, cohort, out / "workers", scheduler=address))
         expected = _vectors(out / "whole.h5ad")
+        made = {name: [_vectors(path) for path in (out / name).glob("*/cells.h5ad")] for name in ("pieces", "workers")}
         same = {
-            name: all(np.array_equal(_vectors(path), expected) for path in (out / name).glob("*/cells.h5ad"))
-            for name in ("pieces", "workers")
+            name: len(made[name]) == number and all(found.tobytes() == expected.tobytes() for found in made[name])
+            for name, number in (("pieces", 1), ("workers", COHORT))
         }
-    threads = "One thread a process; reading the bundle and writing .h5ad included. Compared: the same bytes."
+    threads = "One torch thread a process; reading the bundle and writing .h5ad included. Compared: the same bytes."
     return [
         Row(
             "embed in pieces, in line, against one go",

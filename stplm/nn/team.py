@@ -36,12 +36,12 @@ class Team:
     def __init__(self, device: Any = "cpu", *, half: bool = False) -> None:
         self.device, self._half = torch.device(device), half
         self._before = torch.get_num_threads()
-        self.size = self._before if self.device.type == "cpu" else 2
+        self._feeds = feeds(self.device)
+        self.size = 2 if self._feeds else self._before
         self._threads: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Team:
-        alone = self.device.type == "cpu"
-        self._threads = ThreadPoolExecutor(self.size, "stplm torch", _one_thread if alone else None)
+        self._threads = ThreadPoolExecutor(self.size, "stplm torch", None if self._feeds else _one_thread)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -76,6 +76,11 @@ class Team:
         finally:
             for left in waiting:
                 left.cancel()
+
+
+def feeds(device: torch.device) -> bool:
+    """Whether a team's threads feed a device, and do not compute themselves."""
+    return device.type != "cpu"
 
 
 def _one_thread() -> None:

@@ -1,31 +1,23 @@
-"""A recipe for many sections: what was done to one of them, in a YAML file, done to the others without a window.
+"""A recipe for many sections: what was done to one of them, in a YAML file.
 
-The work on each section, what is done already and what happens to failures is :mod:`stplm.tasks.batch`'s.
+:mod:`stplm.tasks.cohort_run` does it to the others, without a window.
 """
 
 from __future__ import annotations
 
-import csv
-import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
-from stplm.errors import LabelError
-from stplm.io.staged import make_folder, staged_file
-from stplm.progress import Progress, no_progress
-from stplm.tasks.batch import apply_to_sections, process_section
+from stplm.io.staged import staged_file
 from stplm.tasks.recipes import RecipeError, expand, read_recipe
-from stplm.tasks.section_runs import SectionRun, run_sections, sections_in
 
 if TYPE_CHECKING:
-    from anndata import AnnData
+    pass
 
-OVERVIEW = "sections.csv"
-"""What came out of each section, in the output folder."""
 _FORMAT = 1
 _HEAD = """# What was done to a section in STPLM, for others: stplm run {name} --sections 'cohort/*' --out results
 # Paths are relative to this file. https://yaml.org
@@ -167,106 +159,3 @@ def find_sections(patterns: Sequence[str | Path], out: Path) -> tuple[list[Path]
             "There is no section among the files.", where=str(patterns[0]), found=f"{len(left_out)} files"
         )
     return sections, left_out
-
-
-def run_recipe(
-    recipe: RunRecipe,
-    sections: Sequence[str | Path],
-    out: str | Path,
-    *,
-    resume: bool = True,
-    on_change: Callable[[int, SectionRun], object] | None = None,
-    progress: Progress = no_progress,
-) -> list[SectionRun]:
-    """Do what a recipe says to every section; each gets a folder in ``out``, and ``sections.csv`` tells of all.
-
-    Parameters and outcome are those of :func:`stplm.tasks.batch.apply_to_sections`: what is done already is left out,
-    a section that fails is put on record and the next one's turn comes.
-
-    Raises
-    ------
-    StplmError
-        The classifier or the labels cannot be read, or ``out`` cannot be made: before any section is begun.
-    Cancelled
-        When ``progress`` raises it. What was done stays.
-    """
-    out = make_folder(out)
-    how = recipe.classify
-    common: dict[str, Any] = {
-        "exports": recipe.exports,
-        "report": recipe.report,
-        "colours": recipe.colours,
-        "resume": resume,
-    }
-    embedding = {k: v for k, v in asdict(recipe.embed).items() if k not in ("model", "device")}
-    if how.classifier is not None:
-        runs = apply_to_sections(
-            sections,
-            out,
-            how.classifier,
-            model=recipe.embed.model,
-            embedding=embedding,
-            shares=how.shares,
-            device=recipe.embed.device,
-            on_change=on_change,
-            progress=progress,
-            **common,
-        )
-    else:
-        about = {"embed": {"model": recipe.embed.model, **embedding}, "classify": _about(how)}
-
-        def one(run: SectionRun, tell: Progress) -> SectionRun:
-            def work(table: AnnData, tell: Progress) -> None:
-                _call_cells(table, recipe, tell)
-
-            return process_section(run.section, run.folder, work, about, progress=tell, **common)
-
-        runs = run_sections(sections_in(sections, out), one, on_change=on_change, progress=progress)
-    _write_overview(runs, out / OVERVIEW)
-    return runs
-
-
-def _call_cells(table: AnnData, recipe: RunRecipe, progress: Progress) -> None:
-    import stplm
-
-    how = recipe.classify
-    stplm.embed(table, **asdict(recipe.embed), clusters=0, progress=progress)
-    labels: Any = how.column
-    if how.profiles is not None:
-        labels = stplm.seed_labels(table, profiles=how.profiles, per_class=how.per_class, seed=how.seed)
-    elif how.labels is not None:
-        labels = _labels_in(table, how.labels)
-    seeded = how.profiles is not None
-    classifier = stplm.fit_classifier(table, labels, tumour_classes=how.tumour_classes, seeded=seeded, seed=how.seed)
-    stplm.predict(table, classifier)
-
-
-def _labels_in(table: AnnData, path: Path) -> Any:
-    """Those of a file's labels whose cells are here."""
-    from stplm.io.label_csv import read_label_csv
-
-    labels = read_label_csv(path)
-    labels = labels[labels.index.isin(table.obs_names)]
-    if not len(labels):
-        raise LabelError("None of the labelled cells is in this section.", where=path)
-    return labels
-
-
-def _about(how: ClassifyRecipe) -> dict[str, Any]:
-    """What decides on the outcome, as plain values."""
-    found = {name: value for name, value in asdict(how).items() if name != "labels"}
-    if how.labels is not None:
-        found["labels"] = hashlib.sha256(how.labels.read_bytes()).hexdigest()
-    return found
-
-
-def _write_overview(runs: Sequence[SectionRun], path: Path) -> None:
-    names = list(dict.fromkeys(name for run in runs for name in run.classes))
-    with staged_file(path) as stage, stage.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerow(["section", "folder", "state", "cells", "tumour", "unknown", "seconds", "error", *names])
-        for run in runs:
-            shares = ["" if share is None else f"{share:.4f}" for share in (run.tumour, run.unknown)]
-            problem = "" if run.error is None else run.error.problem
-            about = [run.section, run.folder.name, run.state, run.cells, *shares, run.seconds, problem]
-            writer.writerow([*about, *(run.classes.get(name, 0) for name in names)])

@@ -11,7 +11,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -168,15 +168,26 @@ def open_pool(scheduler: str | None = None, workers: int | None = None) -> Itera
 
 
 @contextmanager
+def local_workers(number: int) -> Iterator[str]:
+    """A scheduler with so many processes of this machine, one thread each, for the time of the block; its address."""
+    from distributed import LocalCluster
+
+    # Without a limit: files mapped into memory would count against it, and are no reason to end a worker.
+    cluster = LocalCluster(n_workers=number, threads_per_worker=1, memory_limit=0, dashboard_address=None)
+    try:
+        yield str(cluster.scheduler_address)
+    finally:
+        # On a busy machine workers may be slower to end than Dask waits. It ends them; what they did is there.
+        with suppress(TimeoutError):
+            cluster.close()
+
+
+@contextmanager
 def _connected(scheduler: str | None, workers: int | None) -> Iterator[Client]:
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
     if scheduler is None:
-        # Without a limit: files mapped into memory would count against it, and are no reason to end a worker.
-        with (
-            LocalCluster(n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=None) as cluster,
-            Client(cluster) as client,
-        ):
+        with local_workers(workers or 1) as address, Client(address) as client:
             yield client
         return
     try:

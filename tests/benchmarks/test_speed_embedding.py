@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -84,3 +86,19 @@ def test_rows_of_a_gpu_say_so_where_there_is_none_and_run_anywhere(sections: Sec
     assert all(row.ours > 0 and row.bar for row in rows)
     assert "TFLOP/s" in rows[0].note
     assert rows[2].ratio is not None
+    assert "transformers.Trainer" in rows[2].note
+
+
+def test_steps_of_the_trainer_are_ours_on_padded_sentences() -> None:
+    genes = stplm.load_model().encoder.genes
+    random = np.random.default_rng(0)
+    counts = torch.from_numpy(random.poisson(0.2, (8, len(genes))).astype(np.float32))
+    asked = torch.from_numpy(random.random((8, 160)) < 0.15)
+    torch.manual_seed(1)
+    first = build_encoder("rank", genes, TINY)
+    second = copy.deepcopy(first)
+    _, ours = gpu.plain_steps(first, counts, asked, steps=2, half=False)
+    _, theirs = gpu.trainer_steps(second, counts, asked, steps=1, longest=160, half=False)
+    assert len(ours) == len(theirs) == 3
+    np.testing.assert_allclose(theirs, ours, rtol=1e-4)
+    assert ours[2] < ours[0]

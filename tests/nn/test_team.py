@@ -44,3 +44,22 @@ def test_an_error_of_a_piece_is_the_callers() -> None:
         list(team.map(lambda i: 1 / i, [2, 1, 0, 1]))
     with pytest.raises(RuntimeError, match="with"):
         next(team.map(abs, [1]))
+
+
+def test_two_threads_feed_a_device_and_leave_torch_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way of a GPU, with a CPU in its place."""
+    monkeypatch.setattr("stplm.nn.team.feeds", lambda device: True)
+    before, seen = torch.get_num_threads(), set[str]()
+    both = threading.Barrier(2, timeout=60)
+
+    def look(piece: int) -> tuple[int, int]:
+        seen.add(threading.current_thread().name)
+        if piece < 2:
+            both.wait()  # each thread has one of the first two
+        return piece, torch.get_num_threads()
+
+    with Team() as team:
+        assert team.size == 2
+        assert list(team.map(look, range(20))) == [(i, before) for i in range(20)]
+    assert len(seen) == 2
+    assert torch.get_num_threads() == before

@@ -141,6 +141,28 @@ def test_profiles_are_looked_for_in_each_section(cohort: Path, tmp_path: Path) -
     assert (tmp_path / "r_results" / "a" / "cell_groups.csv").is_file()
 
 
+@pytest.mark.parametrize("from_profiles", [False, True])
+def test_workers_write_the_same_and_what_they_did_is_not_done_again(
+    recipe: Path, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], from_profiles: bool
+) -> None:
+    if from_profiles:
+        recipe.write_text("classify: {profiles: breast, per_class: 8}\nexports: [h5ad, explorer]\nreport: false\n")
+    line = ["run", str(recipe), "--sections", str(cohort / "*.h5ad"), "--out"]
+    assert main([*line, str(tmp_path / "here")]) == 1
+    assert main([*line, str(tmp_path / "there"), "--workers", "2"]) == 1
+    told = capsys.readouterr()
+    assert told.out.count("2 done, 0 done before, 1 failed.") == 2
+    assert told.err.count("1 of 3 sections failed") == 2
+    for name in ("a", "c"):
+        here, there = (anndata.read_h5ad(tmp_path / by / name / "cells.h5ad") for by in ("here", "there"))
+        assert here.obs.equals(there.obs)
+        assert here.obsm[keys.PROBA].tobytes() == there.obsm[keys.PROBA].tobytes()
+    overviews = [pd.read_csv(tmp_path / by / "sections.csv").drop(columns="seconds") for by in ("here", "there")]
+    assert overviews[0].equals(overviews[1])
+    assert main([*line, str(tmp_path / "there")]) == 1
+    assert "0 done, 2 done before, 1 failed." in capsys.readouterr().out
+
+
 def test_no_sections_are_told(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(recipe)]) == 1
     assert "--sections" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from anndata import AnnData
 
 import stplm
 from stplm import keys
-from stplm.models import Model
+from stplm.models import Model, build_encoder
 from stplm.tasks import encode as encoding
 from stplm.tasks.encode import bands, encode_band, encode_own, on_device, own_room, place_in_tissue
 from stplm.tasks.sources import Source
@@ -49,6 +49,27 @@ def test_bands_do_not_change_a_vector(tall: AnnData, model: Model) -> None:
             for cells, vectors in encode_band(model.encoder, source.xy, band, own[band.around], team):
                 found[cells] = vectors
     assert found.tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize("preset", ["tissue", "rank"])
+def test_the_way_of_a_gpu_gives_the_same_vectors(
+    tall: AnnData, threads: None, monkeypatch: pytest.MonkeyPatch, preset: str
+) -> None:
+    """Two threads that feed, pieces of a GPU's size; a CPU in its place. Several blocks and bands."""
+    torch.set_num_threads(1)
+    encoder = stplm.load_model().encoder
+    if preset == "rank":
+        torch.manual_seed(0)
+        encoder = build_encoder("rank", encoder.genes, {"layers": 1, "hidden": 32, "feed_forward": 32}).eval()
+    source = Source.of_table(tall, encoder.genes)
+    whole = encoding.encode(encoder, source)
+    monkeypatch.setattr(encoding, "BLOCK", 300)
+    monkeypatch.setattr(encoding, "BAND_CELLS", 300)
+    monkeypatch.setattr("stplm.nn.rank._BUDGET", {})
+    monkeypatch.setattr("stplm.nn.team.feeds", lambda device: True)
+    found = encoding.encode(encoder, source)
+    np.testing.assert_allclose(found, whole, atol=2e-5)
+    assert torch.get_num_threads() == 1
 
 
 def test_the_number_of_threads_does_not_change_a_byte(table: AnnData, threads: None) -> None:
