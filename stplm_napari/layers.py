@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import MethodType
@@ -102,6 +103,8 @@ class SectionLayers:
             viewer.add_layer(layer)
             # napari's help names the keys of its paint modes, which choose our classes here.
             layer.help = viewer.help = ""
+            if layer is self.cells:
+                _spare_drawing(viewer, self.cells)
         if first:
             _scale_bar(viewer).visible = True
             viewer.reset_view()
@@ -290,6 +293,23 @@ def canvas_size(viewer: Viewer) -> tuple[int, int]:
     """(height, width) in screen pixels. napari 0.9 moved it."""
     size = viewer.canvas.size if hasattr(viewer, "canvas") else viewer._canvas_size
     return int(size[0]), int(size[1])
+
+
+def _spare_drawing(viewer: Viewer, layer: Labels) -> None:
+    """A layer without a colour is not drawn, as long as it has none: a tenth of every frame where a processor draws."""
+    visual = None
+    with contextlib.suppress(AttributeError, KeyError):  # no window, or another napari's
+        visual = viewer.window._qt_viewer.canvas.layer_to_visual[layer]
+    if visual is None:
+        return
+    clear = layer.colormap
+
+    def show() -> None:
+        visual.node.visible = layer.visible and layer.colormap is not clear
+
+    for event in (layer.events.visible, layer.events.colormap, layer.events.set_data):
+        event.connect(show, position="last")
+    show()
 
 
 def _scale_bar(viewer: Viewer) -> Any:

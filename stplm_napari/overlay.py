@@ -10,6 +10,7 @@ highlighted cells; 255 grey.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 MAX_CLASSES = 252
 """Classes that one overlay can tell apart; also the number of steps of a continuous colour map."""
 _RIM, _RING, _GREY = 253, 254, 255
+_KEPT_COLORMAPS = 8
 UNUSED = _RIM
 """A code that only pixels have, never a cell."""
 _RIM_COLOUR, _HIGHLIGHT_COLOUR = "#000000", "#FFFFFF"
@@ -156,6 +158,9 @@ class CellOverlay:
         self._look = _Look(np.zeros(top + 2, np.uint8), None, self.outline, self.hide_small)
         self._palette = np.zeros((256, 4), np.float32)
         self._ring_colours = np.zeros((2, 4), np.float32)
+        self._ring_rows: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._is_drawn = False
+        self._colormaps: OrderedDict[bytes, Any] = OrderedDict()
         finest = self.levels[0].shape[0]
         data = [ColourLevel(a, self._look, self.diameter_px * a.shape[0] / finest) for a in self.levels[:-1]]
         last, several = self.levels[-1], len(self.levels) > 1
@@ -170,7 +175,7 @@ class CellOverlay:
             affine=self.affine,
             units=("um", "um"),
             opacity=1.0 if self.outline else 0.7,
-            colormap=_colormap(self._palette),
+            colormap=self._colormap(self._palette),
         )
         self.layer.editable = False
 
@@ -268,11 +273,12 @@ class CellOverlay:
         Unless ``now``, the rings are drawn with the colours that are shown next: a layer redrawn once is quicker.
         """
         rows = np.asarray(cells, np.int64)
-        ring = None
-        if len(rows):
-            ring = np.zeros(len(self._look.lut), bool)
-            ring[self.values[rows]] = True
-        self._look.ring = ring
+        if not np.array_equal(rows, self._ring_rows):
+            self._ring_rows, ring = rows.copy(), None
+            if len(rows):
+                ring = np.zeros(len(self._look.lut), bool)
+                ring[self.values[rows]] = True
+            self._look.ring, self._is_drawn = ring, False
         self._ring_colours = _rgba([_RIM_COLOUR, colour or _HIGHLIGHT_COLOUR])
         if now:
             palette = self._palette.copy()
@@ -283,11 +289,12 @@ class CellOverlay:
         """Draw outlines of that many pixels of the finest level; 0 fills the cells."""
         if width != self._look.outline:
             self.outline = self._look.outline = width
+            self._is_drawn = False
             self._redraw(self._palette)
 
     def clear(self) -> None:
         """No colours and no rings."""
-        self._look.ring = None
+        self._ring_rows, self._look.ring, self._is_drawn = np.zeros(0, np.int64), None, False
         self._apply(np.zeros(len(self.values), np.uint8), np.zeros((0, 4), np.float32))
 
     def codes(self) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -311,7 +318,8 @@ class CellOverlay:
     def _apply(self, codes: NDArray[np.uint8], colours: NDArray[np.float32]) -> None:
         lut = np.zeros_like(self._look.lut)
         lut[self.values] = codes
-        self._look.lut = lut
+        if not np.array_equal(lut, self._look.lut):
+            self._look.lut, self._is_drawn = lut, False
         palette = np.zeros((256, 4), np.float32)
         palette[1 : len(colours) + 1] = colours
         palette[[_RIM, _RING]] = self._ring_colours
@@ -319,13 +327,29 @@ class CellOverlay:
         self._redraw(palette)
 
     def _redraw(self, palette: NDArray[np.float32]) -> None:
-        """A new colormap refreshes the layer by itself; where it did not change, a refresh is all there is to do."""
+        """A new colormap refreshes the layer by itself; where it did not change, a refresh is all there is to do, and
+        where nothing did, nothing is."""
+        same = np.array_equal(palette, self._palette)
+        if same and self._is_drawn:
+            return
         self._coarsest.repaint()
-        if np.array_equal(palette, self._palette):
+        # A layer that is hidden is not refreshed: what it shows then is old until it is seen again.
+        self._is_drawn = bool(self.layer.visible)
+        if same:
             self.layer.refresh(extent=False)
         else:
             self._palette = palette
-            self.layer.colormap = _colormap(palette)
+            self.layer.colormap = self._colormap(palette)
+
+    def _colormap(self, palette: NDArray[np.float32]) -> Any:
+        """napari's colormap of a palette, the very one that was made for it before: it holds tables of its own, which
+        take longer to make than a recolour does."""
+        key = palette.tobytes()
+        made = self._colormaps.pop(key, None)
+        self._colormaps[key] = made = _colormap(palette) if made is None else made
+        if len(self._colormaps) > _KEPT_COLORMAPS:
+            self._colormaps.popitem(last=False)
+        return made
 
 
 def warm_up(label_dtype: Any = np.int32) -> None:

@@ -6,7 +6,7 @@ The session is changed by the GUI thread only. Tasks work on snapshots; their re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 START_CLASSES = ("Tumour", "Epithelial", "Stromal", "T cell", "B cell", "Macrophage", "Endothelial")
 """What the class list holds in a section that nobody has labelled."""
+_KEPT_COUNTS = 8
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,7 @@ class Session:
         self.came_with: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
         """Names in obs and obsm that the section had when it was opened."""
         self._table: AnnData | None = None
+        self._counts: dict[Hashable, tuple[Any, Any]] = {}
 
     @classmethod
     def of(cls, viewer: Any) -> Session:
@@ -187,17 +189,15 @@ class Session:
         """Cells per predicted class."""
         if not self.is_predicted:
             return {}
-        codes = self.table.obs[keys.CLASS].cat.codes.to_numpy()
-        found = np.bincount(codes[codes >= 0], minlength=len(self.predicted_classes))
+        found = self._counted("classes", keys.CLASS, self._count_classes)
         return {name: int(n) for name, n in zip(self.predicted_classes, found, strict=True)}
 
     def n_unsure(self) -> int:
         """Cells with a class whose confidence is under the slider."""
         if not self.is_predicted:
             return 0
-        obs = self.table.obs
-        unsure = obs[keys.CONFIDENCE].to_numpy() < self.colouring.unsure_below
-        return int(np.count_nonzero(unsure & (obs[keys.CLASS].cat.codes.to_numpy() >= 0)))
+        below = self.colouring.unsure_below
+        return int(self._counted(("unsure", below), keys.CONFIDENCE, lambda: self._count_unsure(below)))
 
     def possible_colourings(self) -> tuple[str, ...]:
         """Keys of what the cells can be coloured by now, genes apart."""
@@ -384,6 +384,27 @@ class Session:
         self.steps.append(step)
 
     # --- inside ---
+
+    def _counted(self, what: Hashable, column: str, count: Callable[[], Any]) -> Any:
+        """What was counted of a prediction, once: every label asks for it again. A column put in is another array."""
+        found = self.table.obs[column]
+        array = found.array if found.dtype == "category" else found.to_numpy()
+        made_of, value = self._counts.get(what, (None, None))
+        if made_of is not array:
+            if len(self._counts) > _KEPT_COUNTS:
+                self._counts.clear()
+            value = count()
+            self._counts[what] = (array, value)
+        return value
+
+    def _count_classes(self) -> NDArray[np.int64]:
+        codes = self.table.obs[keys.CLASS].cat.codes.to_numpy()
+        return np.bincount(codes[codes >= 0], minlength=len(self.predicted_classes))
+
+    def _count_unsure(self, below: float) -> int:
+        obs = self.table.obs
+        unsure = obs[keys.CONFIDENCE].to_numpy() < below
+        return int(np.count_nonzero(unsure & (obs[keys.CLASS].cat.codes.to_numpy() >= 0)))
 
     def _has_clusters(self) -> bool:
         return self._table is not None and keys.CLUSTER in self._table.obs

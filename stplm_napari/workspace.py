@@ -53,8 +53,8 @@ if TYPE_CHECKING:
     from stplm.tasks.features import FeatureCache
     from stplm_napari.layers import SectionLayers
 
-LIVE_DELAY_MS = 60
-"""Clicks closer together than this share one fit."""
+LIVE_DELAY_MS = 15
+"""Labels closer together than this share one fit, and so do those that come while one runs."""
 
 
 class Workspace(QObject):

@@ -16,7 +16,7 @@ from stplm.io.staged import restore_interrupted, staged_folder
 from stplm.kernels import in_blocks, one_thread
 from stplm.progress import Progress, no_progress
 from stplm.scheme import Scheme, check_scheme
-from stplm.tasks.classifier_scores import linear_scores, score_outcomes
+from stplm.tasks.classifier_scores import block_scores, linear_scores, score_outcomes
 from stplm.tasks.features import Features
 from stplm.tasks.outcome import share_odds, softmax
 from stplm.tasks.shares import log_prior
@@ -131,7 +131,7 @@ class Classifier:
         """
         head = self.tumour_head
         return score_outcomes(
-            self._scores(features),
+            block_scores(*self._linear(features)),
             features.depth,
             self.is_tumour,
             fade_counts=FADE_COUNTS,
@@ -168,6 +168,10 @@ class Classifier:
 
     def _scores(self, features: Features) -> NDArray[np.float32]:
         """(n, n_classes) logits at equal shares, before fading; one column more where there is a binary head."""
+        return linear_scores(*self._linear(features))
+
+    def _linear(self, features: Features) -> tuple[Any, ...]:
+        """What the scores are made of, see :func:`stplm.tasks.classifier_scores.linear_scores`."""
         if features.dense_width != self.dense.shape[1]:
             raise ModelError(
                 "The classifier does not fit these cells.",
@@ -181,7 +185,7 @@ class Classifier:
             bias = np.append(bias, head.bias)
         if (found := self._place(features)) is not None:
             level = np.where(found >= 0, level[:, found], 0.0)
-        return linear_scores(features.own, features.fit, features.level, dense, level, bias)
+        return features.own, features.fit, features.level, dense, level, bias
 
     def _place(self, features: Features) -> NDArray[np.int64] | None:
         """Where each gene of the cells is among the classifier's, -1 where it is not; None where all are the same."""

@@ -7,6 +7,7 @@ looks), which stays the definition and serves the fine-tuned heads.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numba
@@ -25,6 +26,7 @@ _LANES = 16
 """Classes that are summed together: as many as fit the registers. The kernels spell the number out, or it would not be
 a constant to the compiler."""
 _BLOCK = 8192
+ScoreBlock = Callable[[int, int, NDArray[np.float32]], None]
 
 
 def linear_scores(
@@ -46,24 +48,42 @@ def linear_scores(
     bias
         (k,)
     """
-    scores = np.empty((level.shape[0], -(-len(bias) // _LANES) * _LANES), dtype=np.float32)
-    of_dense, of_level, start_at = _lanes(dense_weights), _lanes(level_weights), _lanes(np.asarray(bias)[:, None])[0]
-    of_own, of_fit = of_dense[: own.shape[1]], of_dense[own.shape[1] :]
-
-    def score(start: int, stop: int) -> None:
-        part = scores[start:stop]
-        np.matmul(own[start:stop], of_own, out=part)
-        part += fit[start:stop] @ of_fit
-        part += start_at
-        _add_sparse(level.indptr, level.indices, level.data, of_level, scores, start, stop)
-
+    score = block_scores(own, fit, level, dense_weights, level_weights, bias)
+    scores = np.empty((level.shape[0], lanes_for(len(bias))), dtype=np.float32)
     with one_thread():
-        in_blocks(score, len(scores), _BLOCK)
+        in_blocks(lambda start, stop: score(start, stop, scores[start:stop]), len(scores), _BLOCK)
     return scores[:, : len(bias)]
 
 
+def block_scores(
+    own: NDArray[np.float32],
+    fit: NDArray[np.float32],
+    level: csr_matrix,
+    dense_weights: NDArray[np.floating],
+    level_weights: NDArray[np.floating],
+    bias: NDArray[np.floating],
+) -> ScoreBlock:
+    """:func:`linear_scores` of a stretch of rows: ``score(start, stop, out)`` fills ``out`` (stop - start,
+    ``lanes_for(k)``) float32, whose first k columns are the scores. Any thread may call it, within ``one_thread()``."""
+    of_dense, of_level, start_at = _lanes(dense_weights), _lanes(level_weights), _lanes(np.asarray(bias)[:, None])[0]
+    of_own, of_fit = of_dense[: own.shape[1]], of_dense[own.shape[1] :]
+
+    def score(start: int, stop: int, out: NDArray[np.float32]) -> None:
+        np.matmul(own[start:stop], of_own, out=out)
+        out += fit[start:stop] @ of_fit
+        out += start_at
+        _add_sparse(level.indptr, level.indices, level.data, of_level, out, start, stop)
+
+    return score
+
+
+def lanes_for(k: int) -> int:
+    """Columns of the room that ``k`` scores a cell are summed in."""
+    return -(-k // _LANES) * _LANES
+
+
 def score_outcomes(
-    scores: NDArray[np.float32],
+    scores: NDArray[np.float32] | ScoreBlock,
     depth: NDArray[np.float64],
     is_tumour: NDArray[np.bool_],
     *,
@@ -80,7 +100,8 @@ def score_outcomes(
     Parameters
     ----------
     scores
-        (n, n_classes) at equal shares, before fading; or (n, n_classes + 1), the last the binary head's log-odds.
+        (n, n_classes) at equal shares, before fading; or (n, n_classes + 1), the last the binary head's log-odds. Or
+        what makes them, of :func:`block_scores`: then they are used where they are made, and take no room.
     depth
         (n,) counts. Without any, a cell gets the shares themselves.
     is_tumour, log_prior
@@ -93,18 +114,25 @@ def score_outcomes(
         See :func:`stplm.tasks.outcome.outcomes`.
     """
     side = np.asarray(is_tumour, dtype=bool)
-    k, n = len(side), len(scores)
+    k, n = len(side), len(depth)
     proba, tumour = np.empty((n, k), dtype=np.float32), np.empty(n, dtype=np.float32)
     kind = _ONE_SIDE if side.all() or not side.any() else _HIERARCHICAL if scheme == "hierarchical" else _JOINT
-    if kind == _HIERARCHICAL and scores.shape[1] != k + 1:
+    if kind == _HIERARCHICAL and not callable(scores) and scores.shape[1] != k + 1:
         raise ValueError("the hierarchical scheme needs the binary head's log-odds")
     prior = np.asarray(log_prior, dtype=np.float64)
     numbers = np.array([fade_counts, prior_weight, temperature, tumour_temperature, share_odds], dtype=np.float64)
 
     def say(start: int, stop: int) -> None:
-        _outcomes(scores, depth, side, prior, numbers, kind, proba, tumour, start, stop)
+        if callable(scores):
+            part = np.empty((stop - start, width), dtype=np.float32)
+            scores(start, stop, part)
+        else:
+            part = scores[start:stop]
+        _outcomes(part, depth, side, prior, numbers, kind, proba, tumour, start, stop)
 
-    in_blocks(say, n)
+    width = lanes_for(k + (kind == _HIERARCHICAL))
+    with one_thread():
+        in_blocks(say, n, _BLOCK)
     return proba, tumour
 
 
@@ -156,7 +184,7 @@ def _lanes(weights: NDArray[np.floating]) -> NDArray[np.float32]:
 def _add_sparse(indptr: Any, indices: Any, data: Any, weights: Any, scores: Any, start: int, stop: int) -> None:
     for lane in range(0, weights.shape[1], 16):
         for row in range(start, stop):
-            sums = scores[row, lane : lane + 16]
+            sums = scores[row - start, lane : lane + 16]
             place, end = indptr[row], indptr[row + 1]
             while place + 3 < end:
                 x0, x1, x2, x3 = data[place], data[place + 1], data[place + 2], data[place + 3]
@@ -199,7 +227,7 @@ def _outcomes(
         tumour_temperature = 1.0 if empty else numbers[3]
         top = -np.inf, -np.inf
         for i in range(k):
-            z[i] = (scores[row, i] * fade + weight * prior[i]) / temperature
+            z[i] = (scores[row - start, i] * fade + weight * prior[i]) / temperature
             top = (max(top[0], z[i]), top[1]) if kind == 0 or side[i] else (top[0], max(top[1], z[i]))
         total = 0.0, 0.0
         for i in range(k):
@@ -217,7 +245,7 @@ def _outcomes(
         if kind == 1:
             odds = top[0] + np.log(total[0]) - top[1] - np.log(total[1])
         else:
-            odds = scores[row, k] * fade + weight * share_odds
+            odds = scores[row - start, k] * fade + weight * share_odds
         share = 1.0 / (1.0 + np.exp(-min(max(odds / tumour_temperature, -CERTAIN), CERTAIN)))
         tumour[row] = share
         for i in range(k):

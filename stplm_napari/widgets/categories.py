@@ -77,6 +77,7 @@ class CategoryRow(QFrame):
     def __init__(self, name: str, colour: str, dock: Dock, ink: QColor) -> None:
         super().__init__()
         self._name, self._dock, self._session, self._ink = name, dock, dock.session, ink
+        self._seen: bool | None = None
         self.setProperty("kind", "row")
         self.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self.customContextMenuRequested.connect(self._menu)
@@ -104,7 +105,9 @@ class CategoryRow(QFrame):
     def refresh(self, n: int, visible: bool) -> None:
         """Show count and eye."""
         self.cells.setText(f"{n:,}")
-        self.eye.setIcon(eye_icon(visible, self._ink))
+        if visible != self._seen:
+            self._seen = visible
+            self.eye.setIcon(eye_icon(visible, self._ink))
 
     def _toggle_eye(self) -> None:
         if is_solo_click():

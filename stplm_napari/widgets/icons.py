@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 from qtpy.QtCore import QPointF, QRectF, Qt
 from qtpy.QtGui import QColor, QIcon, QPainter, QPainterPath, QPen, QPixmap, QPolygonF
@@ -115,11 +116,17 @@ def swatch_icon(colour: str) -> QIcon:
 
 def eye_icon(is_open: bool, colour: QColor) -> QIcon:
     """An open eye, or one that is struck through."""
+    return _eye_icon(is_open, colour.rgba())
+
+
+@lru_cache(maxsize=8)
+def _eye_icon(is_open: bool, rgba: int) -> QIcon:
+    """Legends ask for one a row at every label."""
+    colour = QColor.fromRgba(rgba)
     pixmap = QPixmap(32, 32)
     pixmap.fill(Qt.GlobalColor.transparent)
     painter = QPainter(pixmap)
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-    colour = QColor(colour)
     colour.setAlpha(210 if is_open else 90)
     pen = painter.pen()
     pen.setColor(colour)

@@ -88,6 +88,7 @@ class ClassRow(QFrame):
         super().__init__()
         self.shown, self._dock, self._ink = shown, dock, ink
         self._session: Session = dock.session
+        self._seen: bool | None = None
         self.setProperty("kind", "row")
         self.setCursor(Qt.CursorShape.PointingHandCursor)
         self.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
@@ -127,7 +128,9 @@ class ClassRow(QFrame):
         """Show counts, eye, and whether this is the chosen class."""
         self.own.setText(f"{own:,}" if own else "–")
         self.cells.setText("–" if predicted is None else f"{predicted:,}")
-        self.eye.setIcon(eye_icon(self.shown.name not in self._session.colouring.hidden, self._ink))
+        if (seen := self.shown.name not in self._session.colouring.hidden) != self._seen:
+            self._seen = seen
+            self.eye.setIcon(eye_icon(seen, self._ink))
         set_property(self, "active", "true" if self._session.active_class == self.shown.name else "false")
 
     def mousePressEvent(self, event: Any) -> None:

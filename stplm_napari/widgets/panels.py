@@ -13,6 +13,8 @@ from stplm_napari.widgets.style import button, text
 
 _SHOW_AFTER_MS = 250
 """A job shorter than this shows no bar: it would only flicker."""
+_SHOW_QUIET_AFTER_MS = 1500
+"""The same for a job that follows every click: a dock that moves at each one is hard to read, and to paint."""
 _NOTE_MS = 8000
 """How long a dock says that a job was cancelled."""
 
@@ -114,10 +116,8 @@ class JobPanel(QWidget):
         if job is not None and running:
             self.error.clear()
             self._timer.start()
-            self._show_progress()
         else:
             self._timer.stop()
-            self._running.setVisible(False)
         if job is None:
             self.error.clear()
         elif job.state == FAILED and job.error is not self._shown_error and job.error is not None:
@@ -127,13 +127,17 @@ class JobPanel(QWidget):
         if cancelled:
             self._fade.start()
         self.note.setVisible(cancelled)
-        self.setVisible(running or cancelled or not self.error.isHidden())
+        self._show_progress()
 
     def _show_progress(self) -> None:
         job = self._slot.job
-        if job is None or not job.is_running:
+        running = job is not None and job.is_running
+        shown = running and job is not None and job.age_ms >= (_SHOW_QUIET_AFTER_MS if job.quiet else _SHOW_AFTER_MS)
+        self._running.setVisible(shown)
+        waits = running and job is not None and not job.quiet
+        self.setVisible(shown or waits or not self.note.isHidden() or not self.error.isHidden())
+        if job is None or not running:
             return
-        self._running.setVisible(job.age_ms >= _SHOW_AFTER_MS)
         # A bar that only moves to and fro says nothing that a clock does not, and repaints the window all the time.
         self.bar.setVisible(job.total > 0)
         self.bar.setRange(0, max(job.total, 0))
