@@ -52,6 +52,9 @@ class SectionLayers:
     picker: CellPicker = field(default_factory=lambda: CellPicker(None, np.zeros(0, int), None))
     centroids_um: NDArray[np.floating] | None = None
     message: str = ""
+    channels: Sequence[Channel] = ()
+    image: CellImage | None = None
+    """What the layers were made of, for making them again."""
 
     def describe(self, row: int) -> str:
         """A cell in a few words: id, class with confidence where predicted, tumour probability, counts."""
@@ -89,6 +92,7 @@ class SectionLayers:
         """Draw the cells that :func:`cell_layers` made over the images that are shown already."""
         self.cells, self.overlay, self.outlines = made.cells, made.overlay, made.outlines
         self.picker, self.centroids_um, self.message = made.picker, made.centroids_um, made.message
+        self.image = made.image
         self._add(self.all_layers()[len(self.images) :])
 
     def _add(self, layers: list[Layer]) -> None:
@@ -203,6 +207,7 @@ def make_layers(section: SpatialData, prepared: PreparedSection | None = None) -
     """The layers of a section, in no viewer yet. May run in a thread. Parameters as for :func:`show_section`."""
     prepared = prepare_section(section) if prepared is None else prepared
     layers = SectionLayers(section, section.tables.get(keys.TABLE), message=prepared.message)
+    layers.channels = prepared.channels
     layers.images = [_image(layers, channel, i) for i, channel in enumerate(prepared.channels)]
     if prepared.cells is not None:
         _add_cells(layers, prepared.cells)
@@ -262,7 +267,7 @@ def _add_cells(layers: SectionLayers, cells: CellImage) -> None:
         "affine": place["affine"],
         "diameter_px": cells.diameter_px,
     }
-    layers.centroids_um = cells.centroids_um
+    layers.image, layers.centroids_um = cells, cells.centroids_um
     layers.picker = CellPicker(cells.levels[0], cells.values, cells.centroids_um, cells.placement.to_pixel)
     layers.overlay = CellOverlay(name=COLOURS, **common)
     layers.outlines = CellOverlay(name=OUTLINES, outline=1, hide_small=True, **common)

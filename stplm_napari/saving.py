@@ -19,6 +19,7 @@ from stplm_napari.layers import camera_of
 from stplm_napari.packing import pack, unpack
 from stplm_napari.plain import restored
 from stplm_napari.recent import remember
+from stplm_napari.reopening import OF_THE_SECTION
 from stplm_napari.results import Result
 from stplm_napari.session import Embedding, Prediction, Revision, Session
 from stplm_napari.session_file import Saved, find_section, read_session, session_path, write_session
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 _PACKED = "packed ids"
 _MANY = 200
 _LAYER = ("visible", "opacity", "gamma", "contrast_limits", "blending")
-_NOT_OURS = (keys.UNS_SOURCE, keys.UNS_QC)
 
 Keeper = tuple[Callable[["Workspace"], Any], Callable[["Workspace", Any], None]]
 KEEPERS: dict[str, Keeper] = {}
@@ -98,7 +98,11 @@ class SessionFiles:
             remember(path)
             self.saving.changed.emit()
 
-        return self._workspace.open(section, also=load, then=put)
+        def fits(loaded: tuple[Saved, str]) -> bool:
+            saved, cells = loaded
+            return saved.cells == cells
+
+        return self._workspace.open(section, also=load, then=put, fits=fits)
 
     def _on_opened(self) -> None:
         self.path, self.note = None, ""
@@ -146,7 +150,7 @@ def added_to(session: Session) -> Result:
     return Result(
         {name: _storable(table.obs[name]) for name in names},
         {name: table.obsm[name] for name in arrays if hasattr(table.obsm[name], "dtype")},
-        {name: value for name, value in about.items() if name not in _NOT_OURS},
+        {name: value for name, value in about.items() if name not in OF_THE_SECTION},
     )
 
 

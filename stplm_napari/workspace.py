@@ -37,6 +37,7 @@ from stplm_napari.preview import Preview
 from stplm_napari.process import WorkerProcess
 from stplm_napari.recent import remember
 from stplm_napari.recording import Recorder
+from stplm_napari.reopening import held
 from stplm_napari.results import Result, snapshot
 from stplm_napari.runs import keep_adapted
 from stplm_napari.saving import SessionFiles
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
     from stplm.tasks.features import FeatureCache
     from stplm_napari.layers import SectionLayers
+    from stplm_napari.prepare import CellImage
 
 LIVE_DELAY_MS = 15
 """Labels closer together than this share one fit, and so do those that come while one runs."""
@@ -153,35 +155,43 @@ class Workspace(QObject):
         *,
         also: Callable[[Any], Any] = lambda table: None,
         then: Callable[[Any], Any] = lambda loaded: None,
+        fits: Callable[[Any], bool] = lambda loaded: False,
     ) -> Job:
         """Read a section and show its images; its cells follow. Until it is read, what is open stays open.
 
-        ``also(table)`` runs in the thread once it is read, ``then`` with its result when the section is shown.
+        ``also(table)`` runs in the thread once it is read, ``then`` with its result when the section is shown. Where
+        the section is open already and ``fits(also(table))`` says so, it is shown as it came, and not read again.
         """
         path = Path(path)
 
         early = not self.session.is_open
+        mine = held(self, path)
 
         def read(progress: Progress) -> tuple[Any, ...]:
             import stplm
             from stplm_napari.prepare import PreparedSection, prepare_images
 
+            if mine is not None and fits(loaded := also(mine.table)):
+                return loaded, mine, mine.section, mine.table, PreparedSection(mine.channels, None)
             channels = Preview.read(path) if early else []
             if channels:
                 progress(0, 0)
                 self.jobs.later(
                     lambda: self.preview.show(channels) if job.is_running and not job.is_cancelling else None
                 )
+            self.features.clear()  # made again when they are asked for: there may be two sections in memory soon
             section = stplm.read_section(path, progress=progress)
             table = stplm.cell_table(section)
             _build_index(table)
-            return also(table), section, table, PreparedSection(channels or prepare_images(section), None)
+            return also(table), None, section, table, PreparedSection(channels or prepare_images(section), None)
 
         def show(result: tuple[Any, ...]) -> None:
-            loaded, *read = result
+            loaded, again, *read = result
+            if again is not None:
+                again.put_in()
             layers = self.show(*read, path=path).layers
             then(loaded)
-            self._draw_cells(layers)
+            self._draw_cells(layers, None if again is None else again.cells)
             remember(path)
 
         self.opening.clear()
@@ -208,14 +218,14 @@ class Workspace(QObject):
         self.drawing.changed.emit()
         return self.canvas
 
-    def _draw_cells(self, layers: SectionLayers) -> Job:
+    def _draw_cells(self, layers: SectionLayers, cells: CellImage | None = None) -> Job:
         """Add the cells to the images of the open section. Cancelled or failed, the section stays open without them."""
 
         def prepare(progress: Progress) -> SectionLayers:
             from stplm_napari.layers import cell_layers
             from stplm_napari.prepare import prepare_cells
 
-            return cell_layers(layers.section, prepare_cells(layers.section))
+            return cell_layers(layers.section, prepare_cells(layers.section) if cells is None else cells)
 
         def draw(made: SectionLayers) -> bool:
             if self.canvas is None or self.canvas.layers is not layers:

@@ -92,9 +92,18 @@ def work(workspace: Workspace) -> None:
     camera.center, camera.zoom = (0.0, 70.0, 90.0), 4.25
 
 
+@pytest.mark.parametrize("read", ["anew", "not again"])
 def test_the_whole_session_comes_back_as_the_same_picture(
-    viewer: Any, qtbot: Any, at: Path, tmp_path: Path, colour_at: Any, screenshot: Any
+    viewer: Any,
+    qtbot: Any,
+    at: Path,
+    tmp_path: Path,
+    colour_at: Any,
+    screenshot: Any,
+    read: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """A session of the section that is open is put back onto it; of another, its section is read."""
     workspace = opened(viewer, qtbot, at)
     work(workspace)
     session = workspace.session
@@ -114,10 +123,17 @@ def test_the_whole_session_comes_back_as_the_same_picture(
     session.label(list(table.obs_names[100:110]), "T cell")
     session.colour(by=TUMOUR)
     viewer.scene.camera.zoom = 1.0
+    table.obs["meanwhile"] = 1.0
+    if read == "anew":
+        monkeypatch.setattr("stplm_napari.workspace.held", lambda workspace, path: None)
+    else:
+        monkeypatch.setattr("stplm.read_section", None)
     workspace.sessions.open(saved)
     settle(workspace, qtbot)
 
     assert session.table is not table
+    assert session.table is session.section.tables[keys.TABLE]
+    assert set(session.table.obs) == set(table.obs) - {"meanwhile"}
     assert session.annotations.to_records() == annotations
     for name in (keys.CLASS, keys.CONFIDENCE, keys.TUMOUR, "expert"):
         assert session.table.obs[name].astype(str).tolist() == table.obs[name].astype(str).tolist()
