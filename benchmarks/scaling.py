@@ -12,27 +12,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
-
-from benchmarks.machine import machine
-from benchmarks.sections import FOLDER, MULTI, Sections
+from benchmarks.scaling_costs import measure
+from benchmarks.sections import FOLDER, Sections
 from benchmarks.tables import replace_block
 
-_T = TypeVar("_T")
 ROOT = Path(__file__).resolve().parents[1]
 RECORD, PAGE = ROOT / "benchmarks" / "scaling.json", ROOT / "docs" / "scaling.md"
 SECTIONS, CELLS = 1_000, 500_000
 CORPUS, EPOCHS, TOKENS = 8_000_000, 3, 75
 """Cells of the paper's pretraining; passes over them (Geneformer's number); tokens of a cell of 377 genes."""
-_RANK_CELLS = 2_000
-_PATCHES = 40
+NETWORK = 1.0
+"""GB/s of the file system that all workers share."""
 
 
 @dataclass(frozen=True)
@@ -99,87 +93,11 @@ def cells_per_second(sizes: Sizes, gpu: Accelerator, *, training: bool = False) 
     return 1 / gpu.seconds(flops, traffic)
 
 
-def measure(sections: Sections, cells: int) -> dict[str, Any]:
-    """Unit costs: processor seconds a cell of each stage, bytes a cell of each file. One thread."""
-    import torch
-
-    import stplm
-    from stplm.tasks import encode
-    from stplm.tasks.embed_parts import merge, own_part, prepare, tissue_part
-    from stplm.tasks.embed_plan import Embedding, Plan
-
-    torch.set_num_threads(1)
-    bundle = sections.bundle(cells, MULTI)
-    model = stplm.load_model()
-    how = Embedding("default", model.fingerprint(), encode.BLOCK, encode.BAND_CELLS, device="cpu", clusters=0)
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "section"
-        reading, plan = processor(lambda: prepare(bundle, out, how, True))
-        assert isinstance(plan, Plan)
-        laid_out = _size(plan.parts)
-        own, _ = processor(lambda: [own_part(plan, i, how) for i in range(plan.blocks)])
-        tissue, _ = processor(lambda: [tissue_part(plan, i, how) for i in range(plan.bands)])
-        parts = _size(plan.parts) - laid_out
-        merging, _ = processor(lambda: merge(bundle, out, plan, how))
-        written = _size(out)
-    table = sections.table(cells, MULTI)
-    tokenising, tokens = processor(lambda: stplm.rank_encode(table))
-    some = table[np.arange(_RANK_CELLS)].copy()
-    ranked, _ = processor(lambda: stplm.embed(some, "rank-breast", device="cpu", clusters=0))
-    return {
-        "machine": machine(),
-        "cells": cells,
-        "genes": table.n_vars,
-        "tokens a cell": round(len(tokens.ids) / cells, 1),
-        "seconds a cell": {
-            "read and lay out": reading / cells,
-            "own vectors": own / cells,
-            "in the tissue": tissue / cells,
-            "put together and write": merging / cells,
-            "tokenise": tokenising / cells,
-            "gene tokens on a CPU": ranked / _RANK_CELLS,
-            "draw for pretraining": _drawing(table) / (_PATCHES * 128),
-        },
-        "bytes a cell": {
-            "counts as delivered": (bundle / "cell_feature_matrix.h5").stat().st_size / cells,
-            "laid out": laid_out / cells,
-            "pieces": parts / cells,
-            "result": written / cells,
-        },
-    }
-
-
-def _drawing(table: Any) -> float:
-    """Processor seconds to draw :data:`_PATCHES` patches of 128 cells for masked genes."""
-    from stplm.models import build_encoder
-    from stplm.tasks.cells import prepare_cells, table_genes
-    from stplm.tasks.objectives import Share
-    from stplm.tasks.objectives_rank import RankObjective
-    from stplm.tasks.training import training_defaults
-
-    genes = sorted(gene for gene in table_genes(table) if gene)
-    encoder: Any = build_encoder("rank", genes, {"layers": 1, "hidden": 16, "heads": 2, "feed_forward": 16})
-    cells = prepare_cells(table, genes, encoder.config)
-    objective = RankObjective(encoder, training_defaults("rank", patches=_PATCHES))
-    took, _ = processor(lambda: objective.draw(cells, 0, np.random.default_rng(0), Share()))
-    return took
-
-
-def processor(work: Callable[[], _T]) -> tuple[float, _T]:
-    """Processor seconds of this process, and the result: on a machine that is shared, what wall time would be alone."""
-    start = time.process_time()
-    found = work()
-    return time.process_time() - start, found
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
 def plan(costs: dict[str, Any], prices: Prices | None = None, gpu: Accelerator | None = None) -> str:
     """Tables of the page, Markdown."""
     prices, gpu = prices or Prices(), gpu or Accelerator()
-    return "\n\n".join([_unit_costs(costs), _cohort(costs, prices, gpu), _corpus(costs, prices, gpu)])
+    parts = [_unit_costs(costs), _cohort(costs, prices, gpu), _corpus(costs, prices, gpu), _bounds(costs, gpu)]
+    return "\n\n".join(parts)
 
 
 def _unit_costs(costs: dict[str, Any]) -> str:
@@ -246,6 +164,33 @@ def _corpus(costs: dict[str, Any], prices: Prices, gpu: Accelerator) -> str:
             f"{rate * drawing:,.1f} |"
         )
     return "\n".join([*lines, "", "GPU figures are roofline estimates; none was measured."])
+
+
+def _bounds(costs: dict[str, Any], gpu: Accelerator) -> str:
+    """What the tables add up to: bytes over the network, cores for each card."""
+    n, of, size = SECTIONS * CELLS, costs["seconds a cell"], costs["bytes a cell"]
+    around = of["read and lay out"] + of["put together and write"]
+    default = around + of["own vectors"] + of["in the tissue"]
+    # Read once; laid out and pieces written and read; so are the vectors (as large as the pieces) before they are put
+    # into the result.
+    moved = size["counts as delivered"] + 2 * size["laid out"] + 4 * size["pieces"] + size["result"]
+    minutes = moved * n / 1e9 / NETWORK / 60
+    drawing = CORPUS * EPOCHS * of["draw for pretraining"] / 60
+    feeding = [cells_per_second(sizes, gpu) * around for sizes in (SMALL, LARGE)]
+    rows = [
+        ("default model: the tissue stage, of the time", f"{of['in the tissue'] / default:.0%}"),
+        ("default model: reading, laying out and writing, of the time", f"{around / default:.0%}"),
+        ("500 M cells, read and written in all", f"{moved * n / 1e9:,.0f} GB"),
+        (f"the same at {NETWORK:g} GB/s", f"{minutes:,.0f} min"),
+        ("cores that take as long with the default model", f"{default * n / 60 / minutes:,.0f}"),
+        (
+            "cores that read and write for one H200 at its roofline, small and large",
+            "{:,.0f} and {:,.0f}".format(*feeding),
+        ),
+        ("pretraining: drawing, one process", f"{drawing:,.0f} min"),
+        ("pretraining: drawing, eight processes", f"{drawing / 8:,.1f} min"),
+    ]
+    return "\n".join(["| what bounds it | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
 
 
 def _hours(value: float) -> str:

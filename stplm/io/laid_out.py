@@ -15,7 +15,8 @@ from stplm.io.matrix import stored_values
 from stplm.io.staged import staged_file
 from stplm.io.table_builder import CountsWriter, mark_element
 from stplm.io.table_file import LAID_OUT, is_table_file
-from stplm.io.xenium import EXPERIMENT, MASKS, MATRIX, is_bundle, read_xenium_table
+from stplm.io.xenium import read_xenium_table
+from stplm.io.xenium_bundle import EXPERIMENT, MASKS, MATRIX, is_bundle
 from stplm.progress import Progress, no_progress
 
 LARGE = 50_000_000

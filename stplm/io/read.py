@@ -88,7 +88,8 @@ def read_images_only(path: str | Path) -> SpatialData | None:
 
     None where ``path`` is no bundle, or one without images. Raises SectionError where they cannot be read.
     """
-    from stplm.io.xenium import is_bundle, read_bundle_images
+    from stplm.io.xenium import read_bundle_images
+    from stplm.io.xenium_bundle import is_bundle
 
     target = Path(path).expanduser()
     folder = target if target.is_dir() else _bundle_around(target)
@@ -119,7 +120,8 @@ def _read(
 def _read_folder(
     folder: Path, images: bool, labels: bool, polygons: bool, transcripts: bool, progress: Progress
 ) -> SpatialData:
-    from stplm.io.xenium import is_bundle, read_xenium
+    from stplm.io.xenium import read_xenium
+    from stplm.io.xenium_bundle import is_bundle
     from stplm.io.zarr import is_zarr, read_zarr
 
     if is_bundle(folder):
@@ -138,7 +140,7 @@ def _read_folder(
 
 def _no_bundle(folder: Path, inside: list[Path]) -> SectionError:
     from stplm.io.frames import find_frame
-    from stplm.io.xenium import EXPERIMENT, MATRIX
+    from stplm.io.xenium_bundle import EXPERIMENT, MATRIX
 
     if inside:
         return SectionError(
@@ -186,7 +188,7 @@ def _read_hdf5(path: Path, suffix: str, progress: Progress) -> AnnData:
 def _read_matrix(path: Path, progress: Progress) -> AnnData:
     from stplm.io.cell_table import build_table
     from stplm.io.matrix import read_matrix
-    from stplm.io.xenium import EXPERIMENT
+    from stplm.io.xenium_bundle import EXPERIMENT
 
     matrix = read_matrix(path, progress)
     note = "The matrix has no positions: everything but the tissue view works."
@@ -220,7 +222,7 @@ def _as_section(table: AnnData) -> SpatialData:
 
 
 def _bundle_around(path: Path) -> Path | None:
-    from stplm.io.xenium import is_bundle
+    from stplm.io.xenium_bundle import is_bundle
 
     return next((folder for folder in list(path.parents)[: _UPWARDS + 1] if is_bundle(folder)), None)
 
