@@ -1,7 +1,7 @@
 """Which genes spoke for one cell's class: what goes to the worker process, what it does, what comes back. No Qt.
 
-The cell goes with its nearest cells, since some models mix a cell's neighbours into what the head sees; never the
-whole table.
+The cell goes with those around it that decide what the classifier sees of it; never the whole table. A few-shot head
+sees a cell's nearest cells at most. A fine-tuned model may look at the whole tile of tissue that the cell lies in.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from stplm import keys
 from stplm.progress import Progress, no_progress
+from stplm_napari.runs import KeptModel
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -55,12 +56,20 @@ def explain_in_worker(
     worker: WorkerProcess,
     progress: Progress = no_progress,
 ) -> Why:
-    """``stplm.attribute`` of the cell in a row of the table, in the worker process. Files go to ``folder``."""
+    """``stplm.attribute`` of the cell in a row of the table, in the worker process. Files go to ``folder``.
+
+    ``classifier``: a few-shot head, with the ``model`` of its vectors; or a fine-tuned model that was kept.
+    """
     import anndata
 
+    tuned = isinstance(classifier, KeptModel)
+    rows = tile_cells(table, row, reach_of(classifier.folder)) if tuned else _nearest(table, row)
     with anndata.settings.override(allow_write_nullable_strings=True):
-        near_cells(table, row).write_h5ad(folder / _CELLS)
-    classifier.save(folder / _HEAD)
+        some_cells(table, rows).write_h5ad(folder / _CELLS)
+    if tuned:
+        model = str(classifier.folder)
+    else:
+        classifier.save(folder / _HEAD)
     worker.call("stplm_napari.explain_worker:explain_in_folder", folder, {"model": model}, progress)
     found = json.loads((folder / _FOUND).read_text(encoding="utf-8"))
     return Why(found["class_name"], found["log_odds"], tuple(GenePart(*gene) for gene in found["genes"]))
@@ -73,7 +82,8 @@ def explain_in_folder(folder: Path, params: Mapping[str, Any], progress: Progres
     import stplm
 
     cells = anndata.read_h5ad(folder / _CELLS)
-    found = stplm.attribute(cells, folder / _HEAD, [0], params["model"], progress=progress)
+    head = folder / _HEAD
+    found = stplm.attribute(cells, head if head.is_dir() else params["model"], [0], params["model"], progress=progress)
     genes = [
         [str(gene), int(counts), float(part)]
         for gene, counts, part in zip(found["gene"], found["counts"], found["attribution"], strict=True)
@@ -86,13 +96,34 @@ def explain_in_folder(folder: Path, params: Mapping[str, Any], progress: Progres
     (folder / _FOUND).write_text(json.dumps({**about, "genes": genes}), encoding="utf-8")
 
 
+def reach_of(model: Path) -> float:
+    """How far from a cell, along x or y, a cell can lie that a model folder's model looks at, in µm."""
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))["model"]
+    return float(config["tile_size"] + config["halo"] + config["neighbour_radius"])
+
+
+def tile_cells(table: AnnData, row: int, reach: float) -> NDArray[np.int64]:
+    """Rows of the cell, first, of all in the square of ``reach`` µm around it, and of the section's lowest in x and y,
+    where its tiles start from."""
+    if keys.SPATIAL not in table.obsm:
+        return np.array([row])
+    xy = np.asarray(table.obsm[keys.SPATIAL])[:, :2]
+    near = (np.abs(xy - xy[row]) <= reach).all(1)
+    near[np.argmin(np.where(np.isfinite(xy), xy, np.inf), axis=0)] = True
+    near[row] = False
+    return np.concatenate([[row], np.flatnonzero(near)])
+
+
 def near_cells(table: AnnData, row: int) -> AnnData:
-    """A table of the cell in a row, first, and of those nearest to it: counts, genes, positions, where vectors are
-    from."""
+    """The cell in a row, first, and those nearest to it, as :func:`some_cells` gives them."""
+    return some_cells(table, _nearest(table, row))
+
+
+def some_cells(table: AnnData, rows: NDArray[np.int64]) -> AnnData:
+    """A table of some cells: counts, genes, positions, where vectors are from."""
     import anndata
     import pandas as pd
 
-    rows = _nearest(table, row)
     about = table.uns.get(keys.UNS, {}).get(keys.UNS_EMBEDDING, {})
     made = anndata.AnnData(
         table.X[rows],

@@ -37,11 +37,11 @@ class Explaining:
 
     @property
     def is_possible(self) -> bool:
-        """Whether a cell is kept, and a few-shot prediction says what it is."""
+        """Whether a cell is kept, and a classifier that is at hand says what it is."""
         session = self._session
         head = session.classifier
-        few_shot = head is not None and not isinstance(head, KeptModel) and session.is_embedded
-        return few_shot and session.is_predicted and self._watch.pinned >= 0
+        at_hand = isinstance(head, KeptModel) or (head is not None and session.is_embedded)
+        return at_hand and session.is_predicted and self._watch.pinned >= 0
 
     @property
     def found(self) -> Why | None:
@@ -89,6 +89,8 @@ class Explaining:
     def _model(self) -> str | None:
         """The model of the vectors, as the step named it that made them; None where it was not kept."""
         session = self._session
+        if isinstance(session.classifier, KeptModel):
+            return str(session.classifier.folder)
         for step in reversed(session.steps):
             if step.name == "embed":
                 return None if step.params.get("adapt") else str(step.params["model"])

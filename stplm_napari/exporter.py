@@ -11,6 +11,7 @@ from stplm.progress import Progress
 from stplm_napari import report_tasks, tasks
 from stplm_napari.jobs import Job, Slot
 from stplm_napari.journal import journal_path
+from stplm_napari.perturb_tasks import result_of
 from stplm_napari.results import section_snapshot, snapshot
 from stplm_napari.steps import Step
 
@@ -55,12 +56,16 @@ class Exporter:
         return self._start(step, run)
 
     def report(self, path: str | Path, *, truth: str | None = None, overwrite: bool = False) -> Job:
-        """Write all that was found as one HTML page; ``truth`` is an obs column to score the prediction against."""
+        """Write all that was found as one HTML page, with the scenarios of the Perturb dock and the scores of held-out
+        labels as they stand; ``truth`` is an obs column to score the prediction against."""
         workspace, session = self._workspace, self._session
+        scenarios, scored = list(workspace.perturbing.scenarios), workspace.learning.latest
         params = {
             "path": str(path),
             "section": None if session.path is None else str(session.path),
             "truth": truth,
+            "held_out": None if scored is None or workspace.learning.outdated else scored.to_dict(),
+            "perturbations": [scenario.name for scenario in scenarios],
             "steps": [step.to_json() for step in session.steps if step.name != "report"],
             "colours": {c.name: c.colour for c in session.classes},
             "overwrite": overwrite,
@@ -70,7 +75,8 @@ class Exporter:
         def run(progress: Progress) -> Path:
             workspace.unlike.complete(table, classifier)
             with tempfile.TemporaryDirectory(prefix="stplm-") as folder:
-                return report_tasks.report_in_worker(table, params, Path(folder), workspace.worker, progress)
+                asked = {**params, "perturbations": [str(result_of(s.folder)) for s in scenarios]}
+                return report_tasks.report_in_worker(table, asked, Path(folder), workspace.worker, progress)
 
         return self._start(Step("report", params), run)
 

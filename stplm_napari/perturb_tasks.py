@@ -108,6 +108,16 @@ def arrows_in_folder(folder: Path, params: Mapping[str, Any], progress: Progress
     np.savez(folder / _ARROWS, start=found.start, end=found.end, cells=found.cells)
 
 
+def result_of(folder: Path) -> Path:
+    """Where the result lies in a scenario's folder."""
+    return folder / _RESULT
+
+
+def variable(scenario: str) -> str:
+    """What a scenario's result is called in a script."""
+    return f"scenario_{scenario}"
+
+
 @writes("perturb", "Genes perturbed in silico: the model's response, not a causal claim")
 def _perturb(params: Mapping[str, Any], beside: Beside) -> list[str]:
     given = {name: params[name] for name in ENGINE if params.get(name) not in (None, "")}
@@ -125,7 +135,7 @@ def _perturb(params: Mapping[str, Any], beside: Beside) -> list[str]:
     judged = ", classifier=classifier" if params.get("classifier") else ""
     return [
         f"perturbed = {chosen}",
-        f"found = stplm.perturb(table, {model}, cells=perturbed{words}{judged})",
+        f"{variable(params['name'])} = stplm.perturb(table, {model}, cells=perturbed{words}{judged})",
         "OUT.mkdir(exist_ok=True)",
-        f"found.genes.to_csv(OUT / {'perturbation-' + params['name'] + '.csv'!r}, index=False)",
+        f"{variable(params['name'])}.genes.to_csv(OUT / {'perturbation-' + params['name'] + '.csv'!r}, index=False)",
     ]

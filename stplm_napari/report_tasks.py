@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stplm import keys
 from stplm.progress import Progress, no_progress
+from stplm_napari.perturb_tasks import variable
 from stplm_napari.script import writes
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _TABLE = "table.h5ad"
 def report(table: AnnData, params: Mapping[str, Any]) -> Path:
     """``stplm.report.report.write_report`` of a cell table, with the images of the section at ``params["section"]``.
 
-    Other ``params``: path, and truth, perturbations, steps, colours, extra, overwrite as the engine takes them.
+    Other ``params``: path, and truth, held_out, perturbations, steps, colours, extra, overwrite, for the engine.
     """
     import stplm
     from stplm.errors import SectionError
@@ -60,8 +61,10 @@ def report_in_folder(folder: Path, params: Mapping[str, Any], progress: Progress
 
 @writes("report", "The report")
 def _report(params: Mapping[str, Any], beside: Beside) -> list[str]:
-    kept = {k: v for k, v in params.items() if k not in ("section", "path", "steps", "overwrite")}
+    kept = {k: v for k, v in params.items() if k not in ("section", "path", "steps", "overwrite", "perturbations")}
     given = "".join(f", {name}={value!r}" for name, value in kept.items() if value)
+    if names := params.get("perturbations"):
+        given += f", perturbations=[{', '.join(map(variable, names))}]"
     return [
         "from stplm.report.report import write_report",
         "OUT.mkdir(exist_ok=True)",

@@ -8,9 +8,9 @@ more labels help, and is no accuracy on the tissue.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +77,21 @@ class HeldOut:
         """Mean F1 of the classes that were held out or called."""
         hits, either = np.diag(self.confusion), self.confusion.sum(0) + self.confusion.sum(1)
         return float((2 * hits[either > 0] / either[either > 0]).mean())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "classes": list(self.classes),
+            "labels": self.labels.tolist(),
+            "confusion": self.confusion.tolist(),
+            "spatial": self.spatial,
+        }
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> HeldOut:
+        """From :meth:`to_dict`."""
+        labels, confusion = (np.array(values[name], dtype=np.int64) for name in ("labels", "confusion"))
+        return cls(tuple(values["classes"]), labels, confusion, bool(values["spatial"]))
 
 
 def held_out(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from stplm.evaluation.calibration import Reliability
+    from stplm.evaluation.learning_curve import HeldOut
     from stplm.tasks.perturb_result import Perturbation
 
 _ROWS = 40
@@ -68,6 +70,22 @@ def truth_part(table: AnnData, truth: str | pd.Series) -> dict[str, Any]:
         "tumour": score.get("tumour"),
         "confusion": grid_of_counts(counts),
         "reliability": _reliability(table, values),
+    }
+
+
+def held_out_part(given: HeldOut | Mapping[str, Any]) -> dict[str, Any]:
+    """Scores of labels that were held out in turn, and their confusion."""
+    from stplm.evaluation.learning_curve import HeldOut
+
+    found = given if isinstance(given, HeldOut) else HeldOut.of(given)
+    return {
+        "labels": found.n_labels,
+        "cells": found.n_scored,
+        "by": "squares of tissue" if found.spatial else "draw",
+        "accuracy": found.accuracy,
+        "balanced_accuracy": found.balanced_accuracy,
+        "macro_f1": found.macro_f1,
+        "confusion": grid_of_counts(pd.DataFrame(found.confusion, found.classes, found.classes)),
     }
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from stplm import keys
 from stplm.errors import StplmError
 from stplm.io.groups import as_table
-from stplm.report.parts import grid_of_shares, grid_of_z, perturbation_table, truth_part
+from stplm.report.parts import grid_of_shares, grid_of_z, held_out_part, perturbation_table, truth_part
 from stplm.report.summary import check_summary, data_uri, page_of, write_page
 from stplm.report.tissue import plot_tissue
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
 
+    from stplm.evaluation.learning_curve import HeldOut
     from stplm.tasks.perturb_result import Perturbation
 
 _MARKERS = 8
@@ -31,6 +32,7 @@ def write_report(
     path: str | Path,
     *,
     truth: str | pd.Series | None = None,
+    held_out: HeldOut | Mapping[str, Any] | None = None,
     perturbations: Sequence[Perturbation | str | Path] = (),
     steps: Sequence[Mapping[str, Any]] = (),
     colours: Mapping[str, str] | None = None,
@@ -53,6 +55,8 @@ def write_report(
     truth
         Labels to score against: an obs column, or class names by cell id. Give cells that the classifier did not
         learn from.
+    held_out
+        Scores of the labels themselves, held out in turn (:func:`stplm.held_out`, or its ``to_dict()``).
     perturbations
         Results of :func:`stplm.perturb`, or their folders.
     steps
@@ -83,6 +87,7 @@ def write_report(
     content |= {
         "map": _map(table, colours, left_out),
         "truth": None if truth is None else truth_part(table, truth),
+        "held_out": None if held_out is None else held_out_part(held_out),
         "markers": _markers(table, left_out),
         **_neighbours(table, left_out),
         **_niches(section, table),

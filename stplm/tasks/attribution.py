@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stplm import keys
-from stplm.errors import LabelError, StplmError
+from stplm.errors import LabelError
 from stplm.models import DEFAULT, Model, load_model
 from stplm.progress import Progress, no_progress
 from stplm.tasks.outcome import tumour_odds
 from stplm.tasks.perturb_edits import Edits
+from stplm.tasks.perturb_heads import heads_for, is_tuned
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
     from spatialdata import SpatialData
 
+    from stplm.nn.heads import ClassHeads
     from stplm.tasks.classifier import Classifier
     from stplm.tasks.perturb_measures import Floats
     from stplm.tasks.perturb_run import Lab
@@ -36,16 +38,16 @@ _BLOCK = 64
 
 def attribute(
     table: AnnData | SpatialData,
-    classifier: Classifier | str | Path,
+    classifier: Classifier | Model | str | Path,
     cells: Any,
-    model: str | Path | Model = DEFAULT,
+    model: str | Path | Model | None = None,
     *,
     of: str | None = None,
     against: str | None = None,
     device: str = "auto",
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
-    """Attribute the few-shot head's opinion of cells to the genes that they express.
+    """Attribute a classifier's opinion of cells to the genes that they express.
 
     A gene's *attribution* is the log-odds of a class for the cell, less the log-odds for the same cell without that
     gene's counts: positive where the gene speaks for the class. The model's vector, the fit to reference profiles, the
@@ -61,15 +63,17 @@ def attribute(
     ----------
     table
         A section or its cell table. It need not be embedded, and stays as it is. The result for a cell needs only its
-        own counts and, where the model mixes neighbours into what the head sees (preset "rank"), its neighbours in the
-        table.
+        own counts and, where the head sees more than the cell's own vector (preset "rank", most fine-tuned models), the
+        cells around it in the table.
     classifier
-        A few-shot head (:func:`stplm.fit_classifier`) or its folder.
+        A few-shot head (:func:`stplm.fit_classifier`) or its folder; or a fine-tuned model (:func:`stplm.finetune`) or
+        its folder, whose own heads are asked. Where these look at the tissue around a cell, that stays as it is.
     cells
         Which cells: a boolean mask (n_cells,), positions, or cell ids. Some thousands of a cell-token model; of a
         gene-token model, where each deletion is a sentence of its own, rather some dozens.
     model
-        The model that the classifier was fitted on: a bundled model's name, a model folder, or a loaded model.
+        The model that the classifier was fitted on: a bundled model's name, a model folder, or a loaded model; by
+        default the fine-tuned classifier itself, else the default model.
     of
         The class; by default the one predicted for each cell.
     against
@@ -91,25 +95,26 @@ def attribute(
     LabelError
         ``of`` or ``against`` is no class of the classifier, or both are the same.
     ModelError
-        The classifier was fitted on another model's vectors, or its folder is damaged.
+        The classifier was fitted on another model's vectors, is another fine-tuned model or one without heads, or its
+        folder is damaged.
     SectionError
         No cell was chosen, or one that is not there.
-    StplmError
-        ``classifier`` is a fine-tuned model.
     Cancelled
         When ``progress`` raises it.
     """
     import pandas as pd
 
     from stplm.io.groups import as_table
+    from stplm.nn.heads import ClassHeads
     from stplm.tasks.device import choose_device
     from stplm.tasks.perturb import chosen_cells
 
-    table, loaded = as_table(table), load_model(model)
-    head = _head(classifier)
+    table = as_table(table)
+    head, loaded = _asked(classifier, model)
+    classes = list(head.config.classes if isinstance(head, ClassHeads) else head.classes)
     for name in (of, against):
-        if name is not None and name not in head.classes:
-            raise LabelError(f"The classifier has no class {name!r}.", expected=", ".join(head.classes))
+        if name is not None and name not in classes:
+            raise LabelError(f"The classifier has no class {name!r}.", expected=", ".join(classes))
     chosen = chosen_cells(table, cells)
     try:
         loaded.encoder.to(choose_device(device)).eval()
@@ -130,7 +135,7 @@ def attribute(
             "gene": table.var_names.to_numpy().astype(str)[gene],
             "counts": counts[order],
             "attribution": attribution[order],
-            "of": pd.Categorical.from_codes(code[order], pd.Index(head.classes)),
+            "of": pd.Categorical.from_codes(code[order], pd.Index(classes)),
             "log_odds": log_odds[order],
         }
     )
@@ -159,10 +164,8 @@ class _Question:
     def answer(self, block: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
         """For each expressed gene of some cells, by cell: row of the cell, column of the gene, counts, attribution,
         code of the class, log-odds of the cell."""
-        from stplm.tasks.perturb_measures import Judge
-
         lab, judge = self.lab, self.lab.judge
-        assert isinstance(judge, Judge)
+        assert judge is not None
         counts = lab.counts[block]
         dense = lab.cells.dense(block)
         base = lab.variants.base(dense)
@@ -216,27 +219,28 @@ def _deletions(counts: csr_matrix) -> Edits:
     return Edits(cells, columns, np.arange(n + 1), columns, old, np.zeros_like(old), np.full(n, -1, dtype=np.int64))
 
 
-def _head(classifier: Any) -> Classifier:
+def _asked(classifier: Any, model: str | Path | Model | None) -> tuple[Classifier | ClassHeads, Model]:
+    """Who says what class a cell is, and the model whose vectors that is told by."""
     from stplm.tasks.classifier import Classifier
 
-    if isinstance(classifier, Classifier):
-        return classifier
-    if isinstance(classifier, Model) or (Path(classifier) / "provenance.json").is_file():
-        raise StplmError(
-            "A fine-tuned model cannot say which genes it used.",
-            expected="a few-shot classifier (stplm.fit_classifier)",
-            mend="Fit a few-shot classifier on the same labels, and ask that.",
-        )
-    return Classifier.load(classifier)
+    if is_tuned(classifier):
+        loaded = load_model(classifier if model is None else model)
+        heads = heads_for(loaded, classifier)
+        assert heads is not None
+        return heads, loaded
+    head = classifier if isinstance(classifier, Classifier) else Classifier.load(classifier)
+    return head, load_model(DEFAULT if model is None else model)
 
 
-def _lab(table: AnnData, model: Model, head: Classifier, chosen: NDArray[np.int64]) -> Lab:
+def _lab(table: AnnData, model: Model, head: Classifier | ClassHeads, chosen: NDArray[np.int64]) -> Lab:
     from stplm.tasks.cells import prepare_cells
+    from stplm.tasks.classifier import Classifier
     from stplm.tasks.perturb_lab import build_lab
 
     cells = prepare_cells(table, model.encoder.genes, model.encoder.config)
+    few_shot = head if isinstance(head, Classifier) else None
     about = table.uns.get(keys.UNS, {}).get(keys.UNS_EMBEDDING, {})
-    if not about.get("tissue", True):  # the head was fitted on vectors of cells by themselves
+    if few_shot is not None and not about.get("tissue", True):  # the head was fitted on vectors of cells by themselves
         cells = replace(cells, xy=None)
     return build_lab(
         table,
@@ -249,6 +253,6 @@ def _lab(table: AnnData, model: Model, head: Classifier, chosen: NDArray[np.int6
         goal=None,
         start=None,
         states=None,
-        classifier=head,
+        classifier=model if few_shot is None else few_shot,
         seed=0,
     )

@@ -71,6 +71,11 @@ def outputs(heads: ClassHeads, log_proba: Logs) -> tuple[NDArray[np.float64], ND
     )
 
 
+def class_logits(heads: ClassHeads, log_proba: Logs) -> NDArray[np.float64]:
+    """(n, k) class logits, calibrated, from log-probabilities (n, k) as trained; the shares of the classes included."""
+    return _shifted(heads, log_proba) / heads.config.temperature
+
+
 def calibrate(
     heads: ClassHeads, log_proba: Logs, codes: NDArray[np.int64], shares: NDArray[np.float64]
 ) -> dict[str, float]:

@@ -75,10 +75,22 @@ class HeadJudge:
     def __call__(self, vectors: Floats, counts: csr_matrix) -> tuple[Floats, Floats]:
         """Class probabilities (n, k) and tumour probabilities (n,) of cells with counts (n, n_genes) and ``vectors``
         (n, dim), or (n, own_width) where they are seen by themselves."""
+        from stplm.tasks.finetune_scores import outputs
+
+        proba, called = outputs(self._heads, self._logs(vectors, counts))
+        return proba.astype(np.float32), called.astype(np.float32)
+
+    def logits(self, vectors: Floats, counts: csr_matrix) -> NDArray[np.float64]:
+        """Class logits (n, k) of such cells, calibrated, the classes' shares included."""
+        from stplm.tasks.finetune_scores import class_logits
+
+        return class_logits(self._heads, self._logs(vectors, counts))
+
+    def _logs(self, vectors: Floats, counts: csr_matrix) -> Floats:
+        """Log-probabilities (n, k) as trained."""
         import torch
 
         from stplm.tasks.finetune_patches import take_columns
-        from stplm.tasks.finetune_scores import outputs
 
         logs = np.empty((len(vectors), len(self.classes)), dtype=np.float32)
         with torch.inference_mode():
@@ -90,8 +102,7 @@ class HeadJudge:
                     seen = self._encoder.alone(seen)
                 types, tumour = self._heads(seen, take_columns(dense, self._columns), dense.sum(1))
                 logs[part] = self._heads.log_proba(types, tumour).numpy()
-        proba, called = outputs(self._heads, logs)
-        return proba.astype(np.float32), called.astype(np.float32)
+        return logs
 
 
 class InTissue:

@@ -39,7 +39,8 @@ _TELLS = {
     "zarr": "The whole section: images, outlines and cells, for SpatialData and napari-spatialdata.",
     "explorer": "One group and colour for every cell. In Xenium Explorer: Cells, then Upload cell groups.",
     "geojson": "The outline of every cell with its class, colour and measurements.",
-    REPORT: "Maps, class counts, marker genes, neighbours, scores where there are labels to score against, steps.",
+    REPORT: "Maps, class counts, marker genes, neighbours, perturbations, steps; scores, where labels are held out or "
+    "scored against.",
     QUPATH: "The regions that you drew, with class, colour and note, as annotations on the image.",
     GEOJSON: "The regions that you drew, with class, colour and note, in micrometres.",
     SELECTIONS: "The regions that you drew as selection coordinates, in micrometres. Holes become cuts of no width.",

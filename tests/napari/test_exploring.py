@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from stplm import keys
+from stplm.evaluation.learning_curve import HeldOut
 from stplm_napari.exploring import imputed
 from stplm_napari.jobs import DONE, FAILED
 from stplm_napari.results import Result
@@ -146,6 +147,9 @@ def test_what_was_compared_is_there_in_a_dock_opened_again_and_grows_old(opened:
 
 def test_the_report_is_one_page_that_says_what_was_done(opened: Any, dock: Any, qtbot: Any, tmp_path: Path) -> None:
     assert opened.session.is_predicted, "by the test before"
+    opened.perturbing.run(["EPCAM", "ERBB2"], nulls=0)
+    assert wait(qtbot, opened.perturbing.running).state == DONE
+    opened.learning.latest = HeldOut(("Stromal", "Tumour"), np.array([6, 9]), np.array([[5, 1], [2, 7]]), True)
     export = dock("Export")
     export.what.value = "report"
     export.path.value = tmp_path / "report.html"
@@ -155,4 +159,13 @@ def test_the_report_is_one_page_that_says_what_was_done(opened: Any, dock: Any, 
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     for words in ("Niches", "Imputed genes", "Steps", "tell the classes apart", "data:image/png"):
         assert words in page
+    for words in ("In-silico perturbation: delete EPCAM, ERBB2", "not a causal claim", "Labels held out in turn"):
+        assert words in page
+    assert "15 labels, 15 of them held out in turn by squares of tissue" in page
+    assert "accuracy 0.800" in page
+    step = opened.session.steps[-1]
+    assert step.params["perturbations"] == ["A"]
+    lines = script(opened.session.steps)
+    assert "perturbations=[scenario_A]" in lines
+    compile(lines, "steps.py", "exec")
     assert str(tmp_path / "report.html") in export.written.text()

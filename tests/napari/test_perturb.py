@@ -133,7 +133,7 @@ def test_a_run_colours_the_tissue_fills_the_table_and_is_recorded(
     step = session.steps[-1]
     assert (step.name, step.params["genes"], step.params["cells"]["name"]) == ("perturb", ["ERBB2", "EPCAM"], "Tumour")
     lines = script(session.steps)
-    assert "found = stplm.perturb(table, 'default', cells=perturbed, genes=['ERBB2', 'EPCAM'], mode='delete'" in lines
+    assert "scenario_A = stplm.perturb(table, 'default', cells=perturbed, genes=['ERBB2', 'EPCAM']" in lines
     compile(lines, "steps.py", "exec")
 
 

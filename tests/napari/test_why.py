@@ -12,7 +12,7 @@ import pytest
 import stplm
 from stplm.errors import StplmError
 from stplm_napari import tasks
-from stplm_napari.explain_worker import near_cells
+from stplm_napari.explain_worker import near_cells, tile_cells
 from stplm_napari.results import Result, snapshot
 from stplm_napari.runs import KeptModel
 from stplm_napari.session import Embedding, Prediction
@@ -145,9 +145,49 @@ def test_what_cannot_be_said_is_said(workspace: Any, qtbot: Any, monkeypatch: py
     monkeypatch.setattr("stplm_napari.explaining.explain_in_worker", fail)
     watch.pin(6)
     qtbot.waitUntil(lambda: "no room" in why.panel.error.problem.text(), timeout=10_000)
-    session.classifier = KeptModel(Path("model"))
-    watch.changed.emit()
-    assert not why.isVisible(), "a fine-tuned model is not asked"
+
+
+def test_a_fine_tuned_model_that_was_kept_says_why_as_on_the_whole_section(
+    workspace: Any, qtbot: Any, tmp_path: Path
+) -> None:
+    import torch
+
+    from stplm.nn.heads import ClassHeads, HeadsConfig
+    from stplm.tasks.cells import table_genes
+    from stplm_napari.widgets.common import open_dock
+
+    session, watch, asks = workspace.session, workspace.viewing.watch, workspace.viewing.explaining
+    model = stplm.load_model()
+    genes = [g for g in table_genes(session.table) if g][:40]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model.heads = ClassHeads(HeadsConfig(model.dim, ("Tumour", "Stromal"), ("Tumour",), genes=tuple(genes))).eval()
+        with torch.no_grad():
+            model.heads.types.weight.normal_(std=0.3)
+            model.heads.skip.weight.normal_(std=0.3)
+    session.classifier = KeptModel(model.save(tmp_path / "tuned"))
+    cell = 640
+    inspect = open_dock(workspace.viewer, "Inspect")
+    watch.pin(cell)
+    qtbot.waitUntil(inspect.why.isVisible, timeout=5000)
+    inspect.why.toggle.setChecked(True)
+    qtbot.waitUntil(lambda: asks.found is not None, timeout=120_000)
+    expected = stplm.attribute(session.table, model, [cell])
+    assert asks.found.class_name == str(expected["of"].iloc[0])
+    assert asks.found.log_odds == pytest.approx(float(expected["log_odds"].iloc[0]), abs=1e-4)
+    np.testing.assert_allclose([g.attribution for g in asks.found.genes], expected["attribution"], atol=1e-4)
+
+
+def test_the_tile_of_a_cell_is_sent_and_where_the_tiles_start(demo_path: Path) -> None:
+    table = stplm.cell_table(stplm.read_section(demo_path, images=False, labels=False))
+    rows = tile_cells(table, 40, 50.0)
+    xy = table.obsm["spatial"]
+    assert rows[0] == 40
+    assert len(np.unique(rows)) == len(rows)
+    assert {int(row) for row in xy.argmin(0)} <= set(rows.tolist())
+    far = np.abs(xy - xy[40]).max(1) > 50
+    assert far[rows].sum() <= 2
+    assert (~far).sum() == len(rows) - far[rows].sum()
 
 
 def test_few_cells_are_sent(demo_path: Path) -> None:

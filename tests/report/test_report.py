@@ -13,6 +13,7 @@ from anndata import AnnData
 import stplm
 from stplm import cli, keys
 from stplm.errors import ExportError, LabelError
+from stplm.evaluation.learning_curve import HeldOut
 from stplm.report.parts import grid_of_counts, grid_of_shares, grid_of_z
 from stplm.report.report import write_report
 
@@ -35,13 +36,18 @@ def found(demo_path: Path) -> AnnData:
 def test_all_that_was_found_is_in_it(found: AnnData, tmp_path: Path) -> None:
     steps = [{"step": "classify", "params": {"labels": {"Tumour": ["a", "b"]}, "seed": 0}}]
     result = stplm.perturb(found, genes=["EPCAM", "ERBB2"], cells=np.arange(60), nulls=3)
-    page = write_report(found, tmp_path / "r.html", truth="annotation", perturbations=[result], steps=steps)
+    scored = HeldOut(("Stromal", "Tumour"), np.array([6, 10]), np.array([[5, 1], [2, 7]]), False)
+    page = write_report(
+        found, tmp_path / "r.html", truth="annotation", held_out=scored, perturbations=[result], steps=steps
+    )
     text = page.read_text(encoding="utf-8")
     for heading in ("report", "Against annotation", "tell the classes apart", "Neighbourhood enrichment", "Niches"):
         assert heading in text
     for heading in ("UMAP", "Imputed genes", "not a causal claim", "Steps", "Embedding", "ERBB2"):
         assert heading in text
     assert "Tumour: 2 cells" in text
+    assert "16 labels, 15 of them held out in turn by draw" in text
+    assert HeldOut.of(scored.to_dict()).to_dict() == scored.to_dict()
     accuracy = float(re.search(r"accuracy ([\d.]+)", text).group(1))
     assert 0.85 < accuracy < 0.95
     assert not re.search(r'(src|href)="(?!data:)', text), "it must need no other file"

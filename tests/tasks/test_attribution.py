@@ -8,12 +8,17 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from anndata import AnnData
 from scipy import sparse
 
 import stplm
 from stplm import keys
-from stplm.errors import Cancelled, LabelError, ModelError, SectionError, StplmError
+from stplm.errors import Cancelled, LabelError, ModelError, SectionError
+from stplm.models import Model, build_encoder
+from stplm.nn.heads import ClassHeads, HeadsConfig
+from stplm.tasks.apply import apply_heads
+from stplm.tasks.cells import table_genes
 from stplm.tasks.classifier import Classifier
 from stplm.tasks.features import cell_features
 
@@ -82,6 +87,61 @@ def test_with_gene_tokens_the_neighbours_stay(table: AnnData) -> None:
         assert gene["attribution"] == pytest.approx(before - after, abs=5e-4)
 
 
+def _tuned(table: AnnData, preset: str, *, neighbours: bool) -> Model:
+    """A model whose heads say something of every cell, untrained."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        genes = [g for g in table_genes(table) if g]
+        if preset == "tissue":
+            model = stplm.load_model()
+        else:
+            sizes = {"layers": 1, "hidden": 16, "heads": 2, "feed_forward": 16, "max_length": 400}
+            model = Model(build_encoder(preset, genes, sizes).eval(), "small", preset=preset)
+        config = HeadsConfig(
+            model.dim, ("Tumour", "Immune", "Stromal"), ("Tumour",), genes=tuple(genes[:40]), neighbours=neighbours
+        )
+        model.heads = ClassHeads(config).eval()
+        model.heads.set(temperature=1.4)
+        with torch.no_grad():
+            for name in ("types", "tumour", "skip"):
+                getattr(model.heads, name).weight.normal_(std=0.3)
+    return model
+
+
+@pytest.mark.parametrize(("preset", "neighbours"), [("tissue", True), ("tissue", False), ("rank", True)])
+def test_a_fine_tuned_model_is_asked_by_its_own_heads(table: AnnData, preset: str, neighbours: bool) -> None:
+    model, cell = _tuned(table, preset, neighbours=neighbours), 300
+    found = stplm.attribute(table, model, [cell], of="Tumour").set_index("gene")
+    assert len(found) == (table.X[cell] > 0).sum()
+
+    def odds(cells: AnnData) -> float:
+        tumour = float(apply_heads(cells, model).obs[keys.TUMOUR].iloc[cell])
+        return float(np.log(tumour / (1 - tumour)))
+
+    before = odds(table.copy())
+    assert found["log_odds"].iloc[0] == pytest.approx(before, abs=1e-4)
+    expected = {}
+    for gene in (*found.index[:3], found.index[-1]):
+        edited = table.copy()
+        counts = edited.X.tolil()
+        counts[cell, edited.var_names.get_loc(gene)] = 0
+        edited.X = counts.tocsr()
+        expected[gene] = before - odds(edited)
+    given = found.loc[list(expected), "attribution"].to_numpy()
+    assert np.abs(given).max() > 0.01
+    assert np.abs(given - list(expected.values())).max() < 0.02 * np.abs(given).max()
+
+
+def test_a_fine_tuned_folder_will_do_and_another_model_will_not(table: AnnData, tmp_path: Path) -> None:
+    model = _tuned(table, "tissue", neighbours=True)
+    folder = model.save(tmp_path / "tuned")
+    found = stplm.attribute(table, folder, [7, 11])
+    assert set(found["of"]) <= {"Tumour", "Immune", "Stromal"}
+    pd.testing.assert_frame_equal(found, stplm.attribute(table, model, [7, 11]))
+    with pytest.raises(ModelError, match="its own vectors"):
+        stplm.attribute(table, folder, [0], "rank-breast")
+
+
 def test_markers_speak_for_their_class(classified: tuple[AnnData, Classifier]) -> None:
     table, classifier = classified
     for name, genes in {"Tumour": ["EPCAM", "KRT7", "KRT8"], "T cell": ["CD3E", "CD3D", "TRAC"]}.items():
@@ -137,7 +197,7 @@ def test_refusals_say_what_to_do(classified: tuple[AnnData, Classifier]) -> None
         stplm.attribute(table, classifier, [])
     with pytest.raises(ModelError, match="another model"):
         stplm.attribute(table, classifier, [0], "rank-breast")
-    with pytest.raises(StplmError, match=r"(?s)fine-tuned.*few-shot"):
+    with pytest.raises(ModelError, match="not learned any classes"):
         stplm.attribute(table, stplm.load_model(), [0])
 
     def stop(done: int, total: int) -> None:
