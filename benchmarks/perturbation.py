@@ -1,4 +1,4 @@
-"""In-silico perturbation, measured: speed beside the reference way, gradient screening, marker genes.
+"""In-silico perturbation, measured: speed beside the reference way, screening, marker genes.
 
     python benchmarks/perturbation.py                          # all of it; writes docs/perturbation.md (half an hour)
     python benchmarks/perturbation.py --only markers --docs "" # the table of marker genes, printed
@@ -27,8 +27,10 @@ from benchmarks.reference.sections import labelled_section  # noqa: E402
 DOCS = ROOT / "docs" / "perturbation.md"
 PARTS = ("speed", "screening", "markers")
 MODELS = {"tissue-breast": "Cell tokens (the default model)", "rank-breast": "Gene tokens"}
-SIZES = {"tissue-breast": (500, 40, 0, 1000), "rank-breast": (20, 8, 1, 600)}
-"""Cells for our screen, for the reference, for the reference padded to the model's length, and for the gradients."""
+SIZES = {"tissue-breast": (500, 40, 0, 1000), "rank-breast": (10, 6, 1, 400)}
+"""Cells for our rates, for the reference, for the reference padded to the model's length, and for the screen."""
+SCREENED = {"tissue-breast": speed.DTYPES, "rank-breast": ("bfloat16",)}
+"""Precisions of the screen."""
 
 
 def main() -> None:
@@ -52,7 +54,7 @@ def main() -> None:
             if part == "speed":
                 body = speed.rates_table(speed.rates(table, model, ours, reference, padded))
             else:
-                body = speed.screening_words(speed.screening(table, model, screened, reference))
+                body = speed.screening_words(speed.screening(table, model, screened, reference, SCREENED[model]))
             pieces.append(f"**{MODELS[model]}** (`{model}`)\n\n{body}")
         text[part] = "\n\n".join(pieces)
     for part, body in text.items():

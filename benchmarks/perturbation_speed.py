@@ -1,4 +1,4 @@
-"""How fast a deletion screen is beside the reference way, and how well gradients pick the genes that matter.
+"""How fast a deletion screen is beside the reference way, and how well a screen picks the genes that matter.
 
 Times are processor seconds of one thread, all in one run: a machine that is busy with other things does not change
 their ratios much. A reference is run on fewer cells; rates are per variant, one gene of one cell.
@@ -19,15 +19,16 @@ import stplm
 from benchmarks.reference import perturbation as reference
 from stplm.tasks.cells import prepare_cells
 from stplm.tasks.perturb_edits import edits_of
-from stplm.tasks.perturb_gradient import directions_of, estimate
 from stplm.tasks.perturb_lab import build_lab
 from stplm.tasks.perturb_measures import shift_of
 from stplm.tasks.perturb_run import Lab, run_sets
+from stplm.tasks.perturb_screen import screen
 from stplm.tasks.perturb_sets import GeneSets, gene_sets
 from stplm.tasks.perturb_statistics import averages
 from stplm.tasks.perturb_store import MemoryStore
 from stplm.tasks.perturb_vectors import variant_encoder
 
+DTYPES = ("float32", "bfloat16")
 TOP = 20
 FEWEST = 10
 """A gene that fewer cells express is not ranked: its mean would be chance."""
@@ -68,7 +69,7 @@ def rates(table: AnnData, model: str, cells: int, reference_cells: int, padded_c
     if padded_cells:
         refer(f"reference, padded to the model's {longest} places", padded_cells, pad_to=longest)
     expected = np.array([shift.shift for shift in truth])
-    for dtype in ("float32", "bfloat16"):
+    for dtype in DTYPES:
         variants = variant_encoder(encoder, all_cells.rows, "delete", all_cells.counts, dtype=dtype)
         start = time.process_time()
         edits = edits_of(counts, sets, variants.rule)
@@ -83,22 +84,25 @@ def rates(table: AnnData, model: str, cells: int, reference_cells: int, padded_c
 
 @dataclass(frozen=True)
 class Screening:
-    """What a gradient screen keeps of the exact top genes, and what each way costs.
+    """What a screen keeps of the exact top genes, and what each way costs.
 
-    ``rates``: the reference, the exact screen, then of each precision the estimates of all genes, and the estimates
-    with the exact run of what they pick; rates count all variants of the screen, estimated or run. ``kept``: of the
-    exact top, those among as many first estimates, and among twice as many; of each precision.
+    ``rates``: the reference, the exact screen, then of each precision the screen with the exact run, in all cells, of
+    what it picks; rates count all variants of all genes, estimated or run. Of each precision, ``kept``: how many of the
+    exact top are among those picked; ``picked``: how many those are; ``tried``: variants that were run to pick them.
     """
 
     cells: int
     genes: int
-    directions: int
     rates: list[Rate]
-    kept: list[tuple[int, int]]
+    kept: list[int]
+    picked: list[int]
+    tried: list[int]
 
 
-def screening(table: AnnData, model: str, cells: int, reference_cells: int, seed: int = 0) -> Screening:
-    """Deletions ranked by mean shift: all exactly, beside those that gradients pick (twice the top, then exactly)."""
+def screening(
+    table: AnnData, model: str, cells: int, reference_cells: int, dtypes: tuple[str, ...] = DTYPES, seed: int = 0
+) -> Screening:
+    """Deletions ranked by mean shift: all of them run, beside what ``stplm.perturb(..., top=20)`` does."""
     loaded = stplm.load_model(model)
     loaded.encoder.eval()
     all_cells = prepare_cells(table, loaded.encoder.genes, loaded.encoder.config)
@@ -119,17 +123,17 @@ def screening(table: AnnData, model: str, cells: int, reference_cells: int, seed
     rates.append(Rate("STPLM, every variant run, float32", variants, seconds))
     often = exact["detections"] >= FEWEST
     best = set(exact[often].sort_values("shift", ascending=False)["genes"][:TOP])
-    kept = []
-    for dtype in ("float32", "bfloat16"):
+    kept, picked, tried = [], [], []
+    for dtype in dtypes:
         lab = lab_of(dtype)
-        seconds, estimates = _timed(lambda lab=lab: estimate(lab, chosen, sets, "shift", seed=seed))
-        ranked = pd.Series(estimates, index=sets.names)[often.to_numpy()].sort_values(ascending=False).index
-        picked = sets.take([sets.names.index(name) for name in ranked[: 2 * TOP]])
-        top_seconds, _ = _timed(lambda lab=lab, picked=picked: _exact(lab, chosen, picked))
-        rates.append(Rate(f"STPLM, every gene estimated by gradient, {dtype}", variants, seconds))
-        rates.append(Rate(f"STPLM, estimated, then {2 * TOP} genes run, {dtype}", variants, seconds + top_seconds))
-        kept.append((len(best & set(ranked[:TOP])), len(best & set(ranked[: 2 * TOP]))))
-    return Screening(cells, int(often.sum()), directions_of(lab.variants, cells), rates, kept)
+        seconds, found = _timed(lambda lab=lab: screen(lab, chosen, sets, "shift", TOP, seed=seed))
+        mine = sets.take(found.kept)
+        top_seconds, _ = _timed(lambda lab=lab, mine=mine: _exact(lab, chosen, mine))
+        rates.append(Rate(f"STPLM, screened, then {len(mine)} genes run, {dtype}", variants, seconds + top_seconds))
+        kept.append(len(best & set(mine.names)))
+        picked.append(len(mine))
+        tried.append(int(found.cells.sum()))
+    return Screening(cells, int(often.sum()), rates, kept, picked, tried)
 
 
 def rates_table(rows: list[Rate]) -> str:
@@ -146,12 +150,13 @@ def rates_table(rows: list[Rate]) -> str:
 def screening_words(found: Screening) -> str:
     """A paragraph and a table."""
     kept = "; ".join(
-        f"in {dtype}, gradients put {first} among their own first {TOP}, {twice} among the {2 * TOP} that are run"
-        for dtype, (first, twice) in zip(("float32", "bfloat16"), found.kept, strict=True)
+        f"in {rate.name.rsplit(', ', 1)[1]}, {kept} are among the {picked} that the screen picks"
+        + (f" after {tried:,} variants of its race" if tried else "")
+        for rate, kept, picked, tried in zip(found.rates[2:], found.kept, found.picked, found.tried, strict=True)
     )
     return (
-        f"{found.cells:,} cells, {found.genes} genes that {FEWEST} or more of them express, {found.directions} random "
-        f"directions a cell. Of the exact top {TOP}: {kept}.\n\n{rates_table(found.rates)}"
+        f"{found.cells:,} cells, {found.genes} genes that {FEWEST} or more of them express. Of the exact top {TOP}: "
+        f"{kept}.\n\n{rates_table(found.rates)}"
     )
 
 

@@ -92,8 +92,11 @@ def perturb(
     nulls
         Genes (or random sets) of like expression that each set is compared with; 0 for no statistics.
     top
-        Of a deletion screen: estimate all genes by gradients, and run only the 2 × ``top`` that are estimated to move
-        cells the most.
+        Of a deletion screen: find the genes that move cells the most, and run only those in all cells. Of cell-token
+        models, 2 × ``top`` of them, by gradients; of gene-token models, ``top``, by gradients in some cells and then
+        by a race: real deletions in ever more cells of ever fewer genes (:mod:`stplm.tasks.perturb_screen`). What was
+        found of every gene is in ``info["screened"]``, and in how many cells it was run for that in
+        ``info["screened_cells"]``: 0 for an estimate.
     keep_vectors
         Of each set, keep the whole cell vectors after of so many of its cells, for arrows on the map
         (:func:`stplm.map_arrows`). By default 2,000 for up to 8 sets, else none.

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 _NOISE_CELLS = 300
 _NULL_VARIANTS = 20_000
 _FEWEST_CELLS = 30
-_SCREENED = 2
-"""Of a gradient screen, so many times the wanted genes are run exactly."""
+_SCREENED = "screened.json"
+"""What a screen found, in the folder: a run that goes on does not screen again."""
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Study:
         info: dict[str, Any] = {"run": about, "effect": effect}
         store: Store = MemoryStore() if out is None else FolderStore(Path(out), about)
         if self.top is not None:
-            info["screened"] = self._screen(effect, steps)
+            info |= self._screen(effect, store, steps)
             steps.total = steps.done + self._total()
         run_sets(lab, self.chosen, self.sets, store, steps)
         table = averages(store, self.sets.names)
@@ -105,16 +105,26 @@ class Study:
         m = self.lab.cells.counts.shape[1]
         return len(self.sets) == m and bool((self.sets.sizes == 1).all())
 
-    def _screen(self, effect: str, steps: Steps) -> dict[str, float]:
-        """Keep the sets that are estimated to do the most; the estimates of all, the largest first."""
-        from stplm.tasks.perturb_gradient import estimate
+    def _screen(self, effect: str, store: Store, steps: Steps) -> dict[str, dict[str, float]]:
+        """Keep the sets that a screen finds to do the most; of all, what it found and of how many cells that were run,
+        the largest effect first."""
+        from stplm.tasks.perturb_screen import Screened, screen
 
         assert self.top is not None
-        found = estimate(self.lab, self.chosen, self.sets, effect, seed=self.seed, step=steps)
-        order = np.argsort(-np.nan_to_num(np.abs(found)), kind="stable")
-        names, first = self.sets.names, order[: _SCREENED * self.top]
-        self.sets = self.sets.take(np.sort(first))
-        return {names[i]: float(found[i]) for i in order if np.isfinite(found[i])}
+        note = store.folder / _SCREENED if isinstance(store, FolderStore) else None
+        if note is not None and note.is_file():
+            found = Screened.of(note.read_text(encoding="utf-8"))
+        else:
+            found = screen(self.lab, self.chosen, self.sets, effect, self.top, seed=self.seed, step=steps)
+            if isinstance(store, FolderStore):
+                store.write(_SCREENED, found.to_json())
+        names, sizes = self.sets.names, np.nan_to_num(np.abs(found.effects))
+        order = [int(i) for i in np.argsort(-sizes, kind="stable") if np.isfinite(found.effects[i])]
+        self.sets = self.sets.take(found.kept)
+        return {
+            "screened": {names[i]: float(found.effects[i]) for i in order},
+            "screened_cells": {names[i]: int(found.cells[i]) for i in order},
+        }
 
     def _null_values(
         self, values: list[NDArray[np.float64]], expression: Expression, steps: Steps

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stplm.errors import StplmError
 from stplm.nn.rank import RankStage
+from stplm.nn.rank_even import EvenPasses
 from stplm.nn.ranking import CLS, EOS, FIRST_GENE, PAD, Tokens, length_batches, tokenise
 from stplm.tasks.perturb_edits import Edits, RankRule
 from stplm.tasks.perturb_vectors import VariantEncoder, to_numpy
@@ -45,6 +46,7 @@ class TokenVariants(VariantEncoder):
         self._column = np.full(len(encoder.genes) + FIRST_GENE, -1, dtype=np.int64)
         self._column[rows + FIRST_GENE] = np.arange(len(rows))
         self.rule = RankRule(mode, self._medians.numpy(), self.sentences)
+        self._even: dict[str, EvenPasses] = {}
 
     def sentences(self, counts: NDArray[np.float32]) -> NDArray[np.int64]:
         """Columns of each cell's ranked genes (b, L), -1 after the end; as many as the model has places for."""
@@ -54,15 +56,15 @@ class TokenVariants(VariantEncoder):
         return np.asarray(self._column[tokens.ids.numpy()])
 
     def base(self, counts: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.inference_mode(), self.half():
+        with torch.inference_mode():
             tokens = self.tokens(self.sentences(counts), counts)
-            return to_numpy(self.encoder.pool(self.encoder.encode_tokens(tokens), tokens))
+            return to_numpy(self.encoder.pool(self._encode(tokens), tokens))
 
     def parts(
         self, counts: NDArray[np.float32], edits: Edits
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32] | None]]:
         sentences = self.sentences(counts)
-        with torch.inference_mode(), self.half():
+        with torch.inference_mode():
             before = self._before(sentences, counts)
             lengths = (sentences >= 0).sum(1)[edits.cells]
             # Longest first, so that what does not fit shows at once.
@@ -71,7 +73,7 @@ class TokenVariants(VariantEncoder):
                 part = edits.some(which)
                 order, levels = self._edited(sentences, counts, part)
                 tokens = self.tokens(order, levels)
-                hidden = self.encoder.encode_tokens(tokens)
+                hidden = self._encode(tokens)
                 own = to_numpy(self.encoder.pool(hidden, tokens))
                 shift = None
                 if before is not None:
@@ -84,9 +86,9 @@ class TokenVariants(VariantEncoder):
         self, before: NDArray[np.float32], after: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         sentences, order = self.sentences(before), self.sentences(after)
-        with torch.inference_mode(), self.half():
+        with torch.inference_mode():
             tokens = self.tokens(order, after)
-            hidden = self.encoder.encode_tokens(tokens)
+            hidden = self._encode(tokens)
             own, old = to_numpy(self.encoder.pool(hidden, tokens)), self._before(sentences, before)
             if old is None:
                 return own, None
@@ -149,11 +151,20 @@ class TokenVariants(VariantEncoder):
             ids[np.arange(len(ids)), last], mask[np.arange(len(ids)), last] = EOS, True
         return Tokens(*(torch.from_numpy(a).to(self.device) for a in (ids, bins, mask)))
 
+    def _encode(self, tokens: Tokens) -> Tensor:
+        """Hidden states (n, L, hidden) of the last layer."""
+        if not EvenPasses.fits(self.encoder):
+            with self.half():
+                return self.encoder.encode_tokens(tokens)
+        if self.dtype not in self._even:
+            self._even[self.dtype] = EvenPasses(self.encoder, getattr(torch, self.dtype))
+        return self._even[self.dtype](tokens)
+
     def _before(self, sentences: NDArray[np.int64], counts: NDArray[np.float32]) -> Tensor | None:
         """Hidden states (b, L, hidden) of the cells as they are, where the measure needs them."""
         if self.measure == "cell":
             return None
-        return self.encoder.encode_tokens(self.tokens(sentences, counts)).float()
+        return self._encode(self.tokens(sentences, counts)).float()
 
     def _shift(
         self,
