@@ -27,10 +27,10 @@ from benchmarks.reference.sections import labelled_section  # noqa: E402
 DOCS = ROOT / "docs" / "perturbation.md"
 PARTS = ("speed", "screening", "markers")
 MODELS = {"tissue-breast": "Cell tokens (the default model)", "rank-breast": "Gene tokens"}
-SIZES = {"tissue-breast": (500, 40, 0, 1000), "rank-breast": (10, 6, 1, 400)}
-"""Cells for our rates, for the reference, for the reference padded to the model's length, and for the screen."""
-SCREENED = {"tissue-breast": speed.DTYPES, "rank-breast": ("bfloat16",)}
-"""Precisions of the screen."""
+SIZES = {"tissue-breast": (500, 40, 0), "rank-breast": (12, 6, 1)}
+"""Cells for our rates, for the reference, and for the reference padded to the model's length."""
+SCREENED = {"tissue-breast": (1000, 40, 1000, speed.DTYPES), "rank-breast": (4000, 6, 12, ("bfloat16",))}
+"""Cells of the screen, of the reference, and of the run of every variant beside it; precisions."""
 
 
 def main() -> None:
@@ -38,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default=",".join(PARTS), help=f"some of {', '.join(PARTS)}, comma between")
     parser.add_argument("--models", default=",".join(MODELS), help="comma between")
+    parser.add_argument("--cells", type=int, help="cells of the screens, other than the page's")
     parser.add_argument("--docs", default=str(DOCS), help='page whose tables are replaced; "" prints them')
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -50,11 +51,13 @@ def main() -> None:
             continue
         pieces = []
         for model in models:
-            ours, reference, padded, screened = SIZES[model]
             if part == "speed":
-                body = speed.rates_table(speed.rates(table, model, ours, reference, padded))
+                body = speed.rates_table(speed.rates(table, model, *SIZES[model]))
             else:
-                body = speed.screening_words(speed.screening(table, model, screened, reference, SCREENED[model]))
+                cells, few, every, dtypes = SCREENED[model]
+                cells = arguments.cells or cells
+                found = speed.screening(table, model, cells, few, min(every, cells), dtypes)
+                body = speed.screening_words(found)
             pieces.append(f"**{MODELS[model]}** (`{model}`)\n\n{body}")
         text[part] = "\n\n".join(pieces)
     for part, body in text.items():

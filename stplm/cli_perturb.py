@@ -39,9 +39,7 @@ def add_perturb(tasks: Any) -> None:
     )
     sub.add_argument("--model", default="default", help="a bundled model or a model folder")
     sub.add_argument("--measure", default="cell", choices=["cell", "genes", "cls"], help="what the shift is of")
-    sub.add_argument(
-        "--top", type=positive, help="screen: run about so many genes in all cells, the strongest"
-    )
+    sub.add_argument("--top", type=positive, help="screen: run about so many genes in all cells, the strongest")
     sub.add_argument("--nulls", type=int, default=20, help="genes of like expression to compare with; 0 for none")
     sub.add_argument("--no-neighbours", action="store_true", help="do not ask the cells around")
     sub.add_argument("--out", required=True, help="folder; run again with it to go on after a stop")

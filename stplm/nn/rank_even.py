@@ -86,7 +86,8 @@ class EvenPasses:
                 context = F.scaled_dot_product_attention(query, key, value, scale=1.0)
             x = first(x + F.linear(context.transpose(1, 2).reshape(n * length, width), *out))
             x = second(x + F.linear(activation(F.linear(x.to(self._dtype), *up)), *down))
-        return x.view(n, length, width)
+        hidden: Tensor = x.view(n, length, width)
+        return hidden
 
 
 def _linear(layer: Any) -> tuple[Any, ...]:

@@ -1,13 +1,9 @@
 """Deletion screens by gradient: one pass and a few backward passes a cell estimate what deleting each gene would do.
 
-To first order, a deletion changes a function f of the cell vector by its gradient times the change of the input. A
-shift of cosine has no gradient where it starts; it is half the squared length of the vector's change across itself,
-which the squared change along random directions across it gives on average (a Hutchinson estimate): many cells make up
-for few directions.
-
-- *Cell tokens*: the change of the bag of genes is known exactly (:mod:`stplm.tasks.perturb_bag`).
-- *Gene tokens*: a token fades out of every layer's attention and out of the mean over genes, and those that follow
-  move up a place (:mod:`stplm.tasks.perturb_fade`).
+To first order, a deletion changes a function f of the cell vector by its gradient times the change of the input, which
+is known exactly for a bag of genes (:mod:`stplm.tasks.perturb_bag`). A shift of cosine has no gradient where it starts;
+it is half the squared length of the vector's change across itself, which the squared change along random directions
+across it gives on average (a Hutchinson estimate): many cells make up for few directions.
 """
 
 from __future__ import annotations
@@ -21,24 +17,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stplm.errors import StplmError
-from stplm.nn.ranking import length_batches
 from stplm.tasks.perturb_bag import BagVariants
 from stplm.tasks.perturb_edits import Edits, edits_of
-from stplm.tasks.perturb_fade import fade
 from stplm.tasks.perturb_measures import States
 from stplm.tasks.perturb_tokens import TokenVariants
 
 if TYPE_CHECKING:
     from stplm.tasks.perturb_run import Lab
     from stplm.tasks.perturb_sets import GeneSets
-    from stplm.tasks.perturb_vectors import VariantEncoder
 
-_TOKENS = 4096
 _DIRECTIONS = 4
-_TOKEN_DIRECTIONS = 2, 16
-_DRAWS = 1200
-"""Random directions a cell: of gene tokens, where each costs more than the pass itself, the fewer the more cells there
-are to make up for it, as many as give so many draws in all."""
+"""Random directions a cell."""
 
 
 def estimate(
@@ -53,33 +42,32 @@ def estimate(
     """Mean effect (n_sets,) of deleting each gene from the ``chosen`` cells that express it, estimated; NaN without
     one.
         ``effect``: "shift", "to_goal" or "from_start". ``step`` is told how many cells were done. Raises StplmError for
-        sets of several genes, another mode, or a model that has no estimate.
+        sets of several genes, another mode, or a model of other than cell tokens.
     """
+    check_screen(lab, sets)
     variants = lab.variants
-    if variants.rule.mode != "delete" or (sets.sizes != 1).any():
-        raise StplmError("Only deletions of single genes can be screened by gradient.", mend="Leave top out.")
-    if not isinstance(variants, BagVariants | TokenVariants) or variants.measure != "cell":
-        raise StplmError("This model or measure cannot be screened by gradient.", mend="Leave top out.")
+    if not isinstance(variants, BagVariants):
+        raise StplmError("This model's genes cannot be estimated by gradient.", mend="Leave top out.")
     random = torch.Generator().manual_seed(seed)
-    directions = directions_of(variants, len(chosen))
     total, number = np.zeros(len(sets)), np.zeros(len(sets), dtype=np.int64)
     for start in range(0, len(chosen), variants.block):
         counts = lab.cells.dense(chosen[start : start + variants.block])
         edits = edits_of(counts, sets, variants.rule)
-        objective = _Objective(lab.states, effect, random, directions)
-        by_kind = _bag if isinstance(variants, BagVariants) else _tokens
-        values = by_kind(variants, counts, edits, objective)  # type: ignore[arg-type]
+        objective = _Objective(lab.states, effect, random, _DIRECTIONS)
+        values = _bag(variants, counts, edits, objective)
         total += np.bincount(edits.sets, weights=values, minlength=len(sets))
         number += np.bincount(edits.sets, minlength=len(sets))
         step(len(counts))
     return np.asarray(np.divide(total, number, out=np.full(len(sets), np.nan), where=number > 0))
 
 
-def directions_of(variants: VariantEncoder, n_cells: int) -> int:
-    """Random directions a cell, in a screen of so many cells."""
-    if isinstance(variants, TokenVariants):
-        return int(np.clip(-(-_DRAWS // max(n_cells, 1)), *_TOKEN_DIRECTIONS))
-    return _DIRECTIONS
+def check_screen(lab: Lab, sets: GeneSets) -> None:
+    """Raises StplmError for what cannot be screened: sets of several genes, another mode, model or measure."""
+    variants = lab.variants
+    if variants.rule.mode != "delete" or (sets.sizes != 1).any():
+        raise StplmError("Only deletions of single genes can be screened.", mend="Leave top out.")
+    if not isinstance(variants, BagVariants | TokenVariants) or variants.measure != "cell":
+        raise StplmError("This model or measure cannot be screened.", mend="Leave top out.")
 
 
 class _Objective:
@@ -135,26 +123,3 @@ def _bag(
             for change, gradient in zip(changes, gradients, strict=True):
                 change[part] = (moved * gradient[cells[part]]).sum(1).double().cpu().numpy()
     return objective.combine(changes)
-
-
-def _tokens(
-    variants: TokenVariants, counts: NDArray[np.float32], edits: Edits, objective: _Objective
-) -> NDArray[np.float64]:
-    sentences = variants.sentences(counts)
-    lengths = (sentences >= 0).sum(1)
-    first = int(variants.encoder.config.cls)
-    changes = [np.zeros(sentences.shape) for _ in range(objective.number)]
-    for batch in length_batches(lengths, _TOKENS):
-        width = int(lengths[batch].max(initial=0))
-        if not width:
-            continue
-        with variants.half():
-            tokens = variants.tokens(sentences[batch], counts[batch])
-            found = fade(variants.encoder, tokens, objective.values)
-        for change, by_place in zip(changes, found, strict=True):
-            change[batch[:, None], np.arange(width)] = by_place[:, first : first + width]
-    place = np.zeros(counts.shape, dtype=np.int64)
-    rows, ranks = np.nonzero(sentences >= 0)
-    place[rows, sentences[rows, ranks]] = ranks
-    at = place[edits.cells, edits.columns]
-    return objective.combine([change[edits.cells, at] for change in changes])

@@ -1,12 +1,10 @@
 """Which genes move cells the most, found by running ever more cells of ever fewer genes: a race.
 
-Each round runs, of every gene still in it, twice as many of the cells that express it as before (the same random order
-of cells for all genes, so that what cells share is done once). A gene leaves when the mean that its cells leave
-possible lies below those of as many others as are wanted, by ``Z`` standard errors each; a gene whose cells have all
-been run is known. So a gene is dropped for what was run of it, never for an estimate alone once it has entered.
-
-Estimates by gradient say who enters: those that could be among the best, given how far estimates were found to lie from
-what was run of the best estimated.
+Each round runs, of every gene still in it, half as many again of the cells that express it (the same random order of
+cells for all genes, so that a cell's own vector is made once). A gene leaves when, by ``Z`` standard errors either way,
+as many others as are wanted lie above it; one whose cells have all been run has no error. So genes are dropped for what
+was run of them. A gene needs some hundred cells to be told from its next, however many there are: the more cells, the
+smaller the share of all variants that is run. What was run of the winners is not run again (:class:`Known`).
 """
 
 from __future__ import annotations
@@ -19,14 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stplm.tasks.perturb_edits import edits_of
+from stplm.tasks.perturb_run import Known
 
 if TYPE_CHECKING:
     from stplm.tasks.perturb_run import Lab
     from stplm.tasks.perturb_sets import GeneSets
 
-Z = 2.0
-FIRST, MOST = 4, 64
-"""Cells of a gene in the first round, and at most."""
+Z = 1.5
+FIRST, MORE, MOST = 8, 1.5, 1024
+"""Cells of a gene in the first round, how many times as many in each that follows, and at most."""
 _PRIOR = 4
 """The spread over a gene's cells is taken together with the typical one, as if that had been seen in so many cells."""
 _CELLS = 50_000
@@ -52,11 +51,15 @@ class Race:
     sets: GeneSets
     effect: str
     step: Callable[[int], None] = lambda n: None
-    values: list[list[float]] = field(init=False)
+    found: list[list[float]] = field(init=False)
+    """(n_sets,) the effects in those cells of each gene that were run."""
 
     def __post_init__(self) -> None:
         self.order = self.order[:_CELLS]
-        self.values = [[] for _ in self.sets.names]
+        self.found = [[] for _ in self.sets.names]
+        self._rows: list[list[int]] = [[] for _ in self.sets.names]
+        self._vectors: list[list[NDArray[np.float32]]] = [[] for _ in self.sets.names]
+        self._width = self.lab.variants.encoder.config.own_width
         there = self.lab.cells.counts[self.order].tocsc()
         there.sort_indices()
         kept = np.diff(there.indptr)[self.sets.columns]
@@ -69,7 +72,7 @@ class Race:
         """Run the first ``cells`` cells of each of the ``genes`` (rows of ``sets``), as far as they were not."""
         wanted: list[tuple[int, int]] = []
         for gene in genes.tolist():
-            new = self._at[gene][len(self.values[gene]) : cells]
+            new = self._at[gene][len(self.found[gene]) : cells]
             wanted += [(int(cell), gene) for cell in new]
         wanted.sort()
         mine = self.sets.take(np.sort(genes))
@@ -90,14 +93,17 @@ class Race:
         base = self._bases(part, counts)
         edits = edits_of(counts, mine, lab.variants.rule)
         edits = edits.some(np.flatnonzero(np.isin(part[edits.cells] * len(row) + edits.sets, key)))
-        found = np.empty(len(edits))
-        for which, own, shift in lab.variants.parts(counts, edits):
+        values, vectors = np.empty(len(edits)), np.empty((len(edits), self._width), dtype=np.float32)
+        for which, own, _ in lab.variants.parts(counts, edits):
             cells = edits.cells[which]
-            measured = lab.measure(base[cells], own, self.order[part[cells]], None)[0]
-            found[which] = measured[self.effect] if shift is None or self.effect != "shift" else shift
+            vectors[which] = own
+            values[which] = lab.measure(base[cells], own, self.order[part[cells]], None)[0][self.effect]
             self.step(len(which))
-        for gene, value in zip(row[edits.sets].tolist(), found.tolist(), strict=True):
-            self.values[gene].append(value)
+        rows = self.order[part[edits.cells]].tolist()
+        for i, (gene, cell, value) in enumerate(zip(row[edits.sets].tolist(), rows, values.tolist(), strict=True)):
+            self.found[gene].append(value)
+            self._rows[gene].append(cell)
+            self._vectors[gene].append(vectors[i])
 
     def _bases(self, part: NDArray[np.int64], counts: NDArray[np.float32]) -> NDArray[np.float32]:
         new = np.array([i for i, cell in enumerate(part.tolist()) if cell not in self._base], dtype=np.int64)
@@ -109,10 +115,10 @@ class Race:
     def means(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(n_sets,) mean of each gene's cells and its standard error, of those of all its cells; inf where none was
         run. Spread goes with the mean, so a gene of few cells is taken to spread as the typical gene does."""
-        n = np.array([len(v) for v in self.values])
+        n = np.array([len(v) for v in self.found])
         mean, spread = np.zeros(len(n)), np.full(len(n), np.inf)
-        sums = np.array([np.var(v) * len(v) if v else 0.0 for v in self.values])
-        mean[n > 0] = [np.mean(v) for v in self.values if v]
+        sums = np.array([np.var(v) * len(v) if v else 0.0 for v in self.found])
+        mean[n > 0] = [np.mean(v) for v in self.found if v]
         several = n >= 2
         share = np.sqrt(sums[several] / (n[several] - 1)) / np.maximum(np.abs(mean[several]), 1e-12)
         typical = float(np.median(share)) if len(share) else 1.0
@@ -122,19 +128,35 @@ class Race:
         spread[some] = np.sqrt(squares / n[some] * np.maximum(left, 0))
         return mean, spread
 
-    def winners(self, entered: NDArray[np.int64], top: int) -> NDArray[np.int64]:
-        """Rows of the ``top`` genes of those ``entered``, the largest effect first."""
+    def winners(self, entered: NDArray[np.int64], top: int, z: float = Z, most: int = MOST) -> NDArray[np.int64]:
+        """Rows of the ``top`` genes of those ``entered``, the largest effect first. ``z``: standard errors either way
+        that a gene must lie under others to leave; ``most``: cells of a gene that are run."""
         left, cells = entered, FIRST
-        while True:
+        while len(left):
             self.run(left, cells)
             mean, error = self.means()
             size = np.abs(mean[left])
-            low, high = size - Z * error[left], size + Z * error[left]
+            low, high = size - z * error[left], size + z * error[left]
             if len(left) > top:
-                bar = np.partition(low, -top)[-top]
-                left = left[high >= bar]
-            if len(left) <= top or cells >= MOST:
+                stays = high >= np.partition(low, -top)[-top]
+                for gene in left[~stays]:
+                    self._vectors[gene].clear()
+                left = left[stays]
+            if len(left) <= top or cells >= min(most, self.cells[left].max()):
                 break
-            cells *= 2
+            cells = min(int(cells * MORE), most)
         order = np.argsort(-np.abs(self.means()[0][left]), kind="stable")
         return left[order[:top]]
+
+    def known(self, genes: NDArray[np.int64]) -> Known:
+        """The own vectors of cells, and of their variants by these genes, that were made."""
+        n_columns = self.lab.cells.counts.shape[1]
+        cells = np.array(list(self._base), dtype=np.int64)
+        base = np.stack(list(self._base.values())) if len(cells) else np.zeros((0, self._width), np.float32)
+        by_cell = np.argsort(self.order[cells])
+        keys = [np.array(self._rows[g], dtype=np.int64) * n_columns + self.sets.columns[g] for g in genes]
+        vectors = [np.stack(self._vectors[g]) for g in genes if self._vectors[g]]
+        joined = np.concatenate([np.zeros(0, dtype=np.int64), *keys])
+        made = np.concatenate([np.zeros((0, self._width), np.float32), *vectors])
+        by_key = np.argsort(joined)
+        return Known(self.order[cells][by_cell], base[by_cell], joined[by_key], made[by_key], n_columns)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +88,39 @@ class Lab:
         return [name for name in MEASURED if name in there]
 
 
+@dataclass(frozen=True)
+class Known:
+    """Own vectors that were made before, so that they are not made again.
+
+    ``cells`` int64 (n,), ascending rows of the table, and their vectors ``base`` (n, own_width) as they are;
+    ``keys`` int64 (k,), ascending, cell × ``n_columns`` + column of the one gene that is edited, and the variants'
+    ``vectors`` (k, own_width).
+    """
+
+    cells: NDArray[np.int64]
+    base: Floats
+    keys: NDArray[np.int64]
+    vectors: Floats
+    n_columns: int
+
+    def base_of(self, block: NDArray[np.int64]) -> tuple[NDArray[np.int64], Floats]:
+        """Which of the cells are known, and their vectors."""
+        found, at = _found(self.cells, block)
+        return found, self.base[at]
+
+    def variants_of(self, block: NDArray[np.int64], edits: Edits) -> tuple[NDArray[np.int64], Floats]:
+        """Which variants of single genes are known, and their vectors."""
+        found, at = _found(self.keys, block[edits.cells] * self.n_columns + edits.columns)
+        return found, self.vectors[at]
+
+
+def _found(sorted_: NDArray[np.int64], wanted: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions among the ``wanted`` of those that are there, and where."""
+    at = np.searchsorted(sorted_, wanted)
+    there = np.flatnonzero(sorted_[np.minimum(at, len(sorted_) - 1)] == wanted) if len(sorted_) else at[:0]
+    return there, at[there]
+
+
 def run_sets(
     lab: Lab,
     chosen: NDArray[np.int64],
@@ -95,11 +128,11 @@ def run_sets(
     store: Store,
     step: Callable[[int], None],
     *,
-    keep: Callable[[NDArray[np.int64], NDArray[np.int64], Floats], None] | None = None,
+    known: Known | None = None,
 ) -> None:
     """Perturb the ``chosen`` cells by every set, into the store; parts that are there are left as they are.
 
-    ``step`` is told how many variants were made; ``keep`` is handed cells, sets and own vectors of variants.
+    ``step`` is told how many variants were made; what is ``known`` of single genes is not made again.
     """
     for part, start in enumerate(range(0, len(chosen), lab.variants.block)):
         block = chosen[start : start + lab.variants.block]
@@ -108,7 +141,7 @@ def run_sets(
             continue
         counts = lab.cells.dense(block)
         edits = edits_of(counts, sets, lab.variants.rule)
-        store.put(part, *_measured(lab, block, counts, edits, step, keep))
+        store.put(part, *_measured(lab, block, counts, edits, step, known))
 
 
 def count_variants(lab: Lab, chosen: NDArray[np.int64], sets: GeneSets) -> int:
@@ -132,9 +165,9 @@ def _measured(
     counts: NDArray[np.float32],
     edits: Edits,
     step: Callable[[int], None],
-    keep: Callable[[NDArray[np.int64], NDArray[np.int64], Floats], None] | None,
+    known: Known | None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    base = lab.variants.base(counts)
+    base = _base(lab, block, counts, known)
     depth = np.maximum(counts.sum(1, dtype=np.float64), 1)
     columns: dict[str, NDArray[Any]] = {
         "cell": block[edits.cells].astype(np.int32),
@@ -146,7 +179,7 @@ def _measured(
     n_sets = int(edits.sets.max(initial=-1)) + 1
     sums = np.zeros((n_sets, len(classes)))
     whole = lab.counts[block] if lab.judge is not None else None
-    for which, own, shift in lab.variants.parts(counts, edits):
+    for which, own, shift in _vectors(lab, block, counts, edits, known):
         part = edits.some(which)
         edited = None if whole is None else part.apply(whole, lab.known)
         found, change = lab.measure(base[part.cells], own, block[part.cells], edited)
@@ -156,10 +189,36 @@ def _measured(
             columns[name][which] = values
         if change is not None:
             np.add.at(sums, part.sets, change)
-        if keep is not None:
-            keep(block[part.cells], part.sets, own)
         step(len(which))
     there = np.unique(edits.sets)
     frame = pd.DataFrame(sums[there], columns=[f"class: {name}" for name in classes])
     frame.insert(0, "set", there.astype(np.int32))
     return pd.DataFrame(columns), frame
+
+
+def _base(lab: Lab, block: NDArray[np.int64], counts: Floats, known: Known | None) -> Floats:
+    """Own vectors of the cells as they are."""
+    if known is None:
+        return lab.variants.base(counts)
+    base = np.empty((len(block), lab.variants.encoder.config.own_width), dtype=np.float32)
+    there, vectors = known.base_of(block)
+    base[there] = vectors
+    rest = np.setdiff1d(np.arange(len(block)), there)
+    if len(rest):
+        base[rest] = lab.variants.base(counts[rest])
+    return base
+
+
+def _vectors(
+    lab: Lab, block: NDArray[np.int64], counts: Floats, edits: Edits, known: Known | None
+) -> Iterator[tuple[NDArray[np.int64], Floats, Floats | None]]:
+    """As :meth:`VariantEncoder.parts`; what is known comes first."""
+    if known is None:
+        yield from lab.variants.parts(counts, edits)
+        return
+    there, vectors = known.variants_of(block, edits)
+    if len(there):
+        yield there, vectors, None
+    rest = np.setdiff1d(np.arange(len(edits)), there)
+    for which, own, shift in lab.variants.parts(counts, edits.some(rest)):
+        yield rest[which], own, shift

@@ -8,6 +8,9 @@ a part is done when its variants are there.
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +22,8 @@ from stplm.io.staged import make_folder, staged_file
 
 ABOUT = "perturbation.json"
 _PARTS = "parts"
+_MOST_IN_MEMORY = 5_000_000
+"""Variants; about 100 MB."""
 
 
 class Store(Protocol):
@@ -38,31 +43,48 @@ class Store(Protocol):
 
 
 class MemoryStore:
-    """Parts in memory."""
+    """Parts in memory; from ``most`` variants on, in a temporary folder that goes with the store."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = _MOST_IN_MEMORY) -> None:
         self._parts: dict[int, tuple[pd.DataFrame, pd.DataFrame]] = {}
+        self._room = most
+        self._beyond: FolderStore | None = None
 
     def has(self, part: int) -> bool:
-        return part in self._parts
+        return part in self._parts or (self._beyond is not None and self._beyond.has(part))
 
     def put(self, part: int, variants: pd.DataFrame, sums: pd.DataFrame) -> None:
-        self._parts[part] = variants, sums
+        self._room -= len(variants)
+        if self._room >= 0:
+            self._parts[part] = variants, sums
+            return
+        if self._beyond is None:
+            home = tempfile.mkdtemp(prefix="stplm-perturb-")
+            weakref.finalize(self, shutil.rmtree, home, ignore_errors=True)
+            self._beyond = FolderStore(Path(home), {})
+        self._beyond.put(part, variants, sums)
 
     def copy_to(self, other: Store) -> None:
         """Put the parts into another store."""
         for part, frames in self._parts.items():
             if not other.has(part):
                 other.put(part, *frames)
+        for part in [] if self._beyond is None else self._beyond.parts():
+            if self._beyond is not None and not other.has(part):
+                other.put(part, *self._beyond.frames(part))
 
     def variants(self, columns: list[str] | None = None, set_: int | None = None) -> Iterator[pd.DataFrame]:
         for _, (frame, _) in sorted(self._parts.items(), key=lambda item: item[0]):
             kept = frame if set_ is None else frame[frame["set"] == set_]
             yield kept if columns is None else kept[columns]
+        if self._beyond is not None:
+            yield from self._beyond.variants(columns, set_)
 
     def sums(self) -> Iterator[pd.DataFrame]:
         for _, (_, frame) in sorted(self._parts.items(), key=lambda item: item[0]):
             yield frame
+        if self._beyond is not None:
+            yield from self._beyond.sums()
 
 
 class FolderStore:
@@ -126,6 +148,14 @@ class FolderStore:
     def sums(self) -> Iterator[pd.DataFrame]:
         for path in sorted((self.folder / _PARTS).glob("class-*.parquet")):
             yield pd.read_parquet(path)
+
+    def parts(self) -> list[int]:
+        """Numbers of the parts that are done."""
+        return sorted(int(path.stem.removeprefix("part-")) for path in (self.folder / _PARTS).glob("part-*.parquet"))
+
+    def frames(self, part: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Variants and sums of one part."""
+        return pd.read_parquet(self._path("part", part)), pd.read_parquet(self._path("class", part))
 
     def _path(self, kind: str, part: int) -> Path:
         return self.folder / _PARTS / f"{kind}-{part:05d}.parquet"

@@ -17,7 +17,7 @@ from stplm.tasks.perturb_lab import own_vectors, whole_vectors
 from stplm.tasks.perturb_measures import Floats, state_classes
 from stplm.tasks.perturb_noise import RATES, Noise, measure_noise
 from stplm.tasks.perturb_result import Kept, Perturbation
-from stplm.tasks.perturb_run import Lab, Steps, count_variants, run_sets
+from stplm.tasks.perturb_run import Known, Lab, Steps, count_variants, run_sets
 from stplm.tasks.perturb_sets import GeneSets
 from stplm.tasks.perturb_spatial import Around, Opinion, Response, tissue_head
 from stplm.tasks.perturb_statistics import Expression, averages, compare, matched_sets, samples
@@ -58,10 +58,12 @@ class Study:
         steps = Steps(progress, self._total())
         info: dict[str, Any] = {"run": about, "effect": effect}
         store: Store = MemoryStore() if out is None else FolderStore(Path(out), about)
+        known: Known | None = None
         if self.top is not None:
-            info |= self._screen(effect, store, steps)
+            about_all, known = self._screen(effect, store, steps)
+            info |= about_all
             steps.total = steps.done + self._total()
-        run_sets(lab, self.chosen, self.sets, store, steps)
+        run_sets(lab, self.chosen, self.sets, store, steps, known=known)
         table = averages(store, self.sets.names)
         detections = table["detections"].to_numpy()
         if self.nulls:
@@ -105,9 +107,9 @@ class Study:
         m = self.lab.cells.counts.shape[1]
         return len(self.sets) == m and bool((self.sets.sizes == 1).all())
 
-    def _screen(self, effect: str, store: Store, steps: Steps) -> dict[str, dict[str, float]]:
+    def _screen(self, effect: str, store: Store, steps: Steps) -> tuple[dict[str, dict[str, float]], Known | None]:
         """Keep the sets that a screen finds to do the most; of all, what it found and of how many cells that were run,
-        the largest effect first."""
+        the largest effect first; and the vectors that were made."""
         from stplm.tasks.perturb_screen import Screened, screen
 
         assert self.top is not None
@@ -121,10 +123,11 @@ class Study:
         names, sizes = self.sets.names, np.nan_to_num(np.abs(found.effects))
         order = [int(i) for i in np.argsort(-sizes, kind="stable") if np.isfinite(found.effects[i])]
         self.sets = self.sets.take(found.kept)
-        return {
+        about_all = {
             "screened": {names[i]: float(found.effects[i]) for i in order},
             "screened_cells": {names[i]: int(found.cells[i]) for i in order},
         }
+        return about_all, found.known
 
     def _null_values(
         self, values: list[NDArray[np.float64]], expression: Expression, steps: Steps

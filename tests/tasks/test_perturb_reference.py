@@ -15,10 +15,8 @@ from stplm.models import build_encoder
 from stplm.nn.encoder import Encoder
 from stplm.tasks.cells import Cells, prepare_cells
 from stplm.tasks.perturb_edits import Edits, edits_of
-from stplm.tasks.perturb_fade import fade
 from stplm.tasks.perturb_measures import shift_of
 from stplm.tasks.perturb_sets import GeneSets
-from stplm.tasks.perturb_tokens import TokenVariants
 from stplm.tasks.perturb_vectors import CountVariants, variant_encoder
 
 SMALL: dict[str, Any] = {"layers": 2, "hidden": 16, "heads": 2, "feed_forward": 24}
@@ -133,24 +131,3 @@ def test_nothing_edited_is_no_shift_at_all(few: AnnData, genes: list[str]) -> No
         base = variants.base(counts)
         for which, own, _ in variants.parts(counts, Edits.none(20)):
             assert shift_of(base[which], own).max() < 1e-6
-
-
-def test_fading_a_token_out_estimates_what_dropping_it_does(few: AnnData, genes: list[str]) -> None:
-    encoder = _encoder("rank", genes)
-    with torch.no_grad():
-        for weights in encoder.body.encoder.parameters():
-            weights.mul_(1 / 3 if weights.ndim == 2 else 1)  # a third of the heed: still far from none
-        encoder.body.embeddings.position_embeddings.weight.normal_()
-    cells = prepare_cells(few, encoder.genes, encoder.config)
-    counts = cells.dense(np.arange(12))
-    sets = GeneSets.of({str(i): [i] for i in range(len(genes))})
-    variants = variant_encoder(encoder, cells.rows, "delete", cells.counts)
-    edits, vectors, _ = _shifts(encoder, cells, counts, sets, "delete")
-    change = vectors - variants.base(counts)[edits.cells]
-    assert isinstance(variants, TokenVariants)
-    sentences = variants.sentences(counts)
-    place = (sentences[edits.cells] == edits.columns[:, None]).argmax(1)
-    tokens = variants.tokens(sentences, counts)
-    estimates = fade(encoder, tokens, lambda own: list(own.T))
-    estimated = np.stack([by_place[edits.cells, place + 1] for by_place in estimates], axis=1)
-    assert ((estimated - change) ** 2).sum() < 0.3 * (change**2).sum()
