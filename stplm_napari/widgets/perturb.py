@@ -76,12 +76,12 @@ class PerturbWidget(Dock):
         )
         self.top = SpinBox(
             name="top",
-            label="Screen by gradient",
+            label="Only the best",
             value=0,
             min=0,
             max=1000,
-            tooltip="Of a deletion screen: estimate every gene, run only twice this many exactly. 0 runs all: for the "
-            "default model that is quick; for gene-token models gradients are many times quicker.",
+            tooltip="Of a deletion screen: find about so many genes that move cells the most, run only these in all "
+            "cells. 0 runs all: for the default model that is quick; gene-token models save time in thousands of cells.",
         )
         self.seed = SpinBox(
             name="seed", label="Seed", value=0, min=0, max=9999, tooltip="Of the samples for tests and noise."
