@@ -123,7 +123,7 @@ class Study:
         names, sizes = self.sets.names, np.nan_to_num(np.abs(found.effects))
         order = [int(i) for i in np.argsort(-sizes, kind="stable") if np.isfinite(found.effects[i])]
         self.sets = self.sets.take(found.kept)
-        about_all = {
+        about_all: dict[str, dict[str, float]] = {
             "screened": {names[i]: float(found.effects[i]) for i in order},
             "screened_cells": {names[i]: int(found.cells[i]) for i in order},
         }

@@ -81,7 +81,7 @@ class PerturbWidget(Dock):
             min=0,
             max=1000,
             tooltip="Of a deletion screen: find about so many genes that move cells the most, run only these in all "
-            "cells. 0 runs all: for the default model that is quick; gene-token models save time in thousands of cells.",
+            "cells. 0 runs all: quick for the default model; gene-token models save time in thousands of cells.",
         )
         self.seed = SpinBox(
             name="seed", label="Seed", value=0, min=0, max=9999, tooltip="Of the samples for tests and noise."
