@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from stplm.tasks.perturb_run import Lab
     from stplm.tasks.perturb_sets import GeneSets
 
-Z = 1.5
+Z = 2.0
 FIRST, MORE, MOST = 8, 1.5, 1024
 """Cells of a gene in the first round, how many times as many in each that follows, and at most."""
 _PRIOR = 4
