@@ -32,6 +32,10 @@ _CELLS = 50_000
 """Of a larger choice of cells, so many are drawn from: more than any gene needs."""
 
 
+_BLOCK = 1024
+"""Cells at once: few variants of each, so many cells, or sentences of one length would be few."""
+
+
 @dataclass
 class Race:
     """The exact effects that were run of each gene.
@@ -81,9 +85,8 @@ class Race:
         inside = np.searchsorted(row, np.array([gene for _, gene in wanted], dtype=np.int64))
         key = places * len(row) + inside
         touched = np.unique(places)
-        for start in range(0, len(touched), self.lab.variants.block):
-            part = touched[start : start + self.lab.variants.block]
-            self._run_block(part, mine, row, key)
+        for start in range(0, len(touched), _BLOCK):
+            self._run_block(touched[start : start + _BLOCK], mine, row, key)
 
     def _run_block(
         self, part: NDArray[np.int64], mine: GeneSets, row: NDArray[np.int64], key: NDArray[np.int64]

@@ -56,9 +56,13 @@ class TokenVariants(VariantEncoder):
         return np.asarray(self._column[tokens.ids.numpy()])
 
     def base(self, counts: NDArray[np.float32]) -> NDArray[np.float32]:
+        sentences = self.sentences(counts)
+        vectors = np.empty((len(counts), self.encoder.config.own_width), dtype=np.float32)
         with torch.inference_mode():
-            tokens = self.tokens(self.sentences(counts), counts)
-            return to_numpy(self.encoder.pool(self._encode(tokens), tokens))
+            for which in length_batches((sentences >= 0).sum(1) + 1, _TOKENS):
+                tokens = self.tokens(sentences[which], counts[which])
+                vectors[which] = to_numpy(self.encoder.pool(self._encode(tokens), tokens))
+        return vectors
 
     def parts(
         self, counts: NDArray[np.float32], edits: Edits
