@@ -46,6 +46,8 @@ def test_all_that_was_found_is_in_it(found: AnnData, tmp_path: Path) -> None:
     for heading in ("UMAP", "Imputed genes", "not a causal claim", "Steps", "Embedding", "ERBB2"):
         assert heading in text
     assert "Tumour: 2 cells" in text
+    assert "In-silico perturbation: delete EPCAM, ERBB2" in text
+    assert "model tissue-breast, mode delete, cells 60, measure cell, effect shift, seed 0" in text
     assert "16 labels, 15 of them held out in turn by draw" in text
     assert HeldOut.of(scored.to_dict()).to_dict() == scored.to_dict()
     accuracy = float(re.search(r"accuracy ([\d.]+)", text).group(1))
