@@ -99,8 +99,8 @@ def perturbation_table(given: Perturbation | str | Path) -> dict[str, Any]:
     shown = frame.iloc[order[:_ROWS]]
     columns = [c for c in shown if c not in ("within_noise", "dose") and not str(c).startswith("class: ")]
     rows = [([_text(c, row[c]) for c in columns], bool(row["within_noise"])) for row in shown.to_dict(orient="records")]
-    given = {**found.info.get("run", {}), **found.info, "model": found.info.get("model_name", "")}
-    words = {name: given.get(name) for name in ("model", "mode", "cells", "measure", "effect", "goal", "seed")}
+    info = {**found.info.get("run", {}), **found.info, "model": found.info.get("model_name", "")}
+    words = {name: info.get(name) for name in ("model", "mode", "cells", "measure", "effect", "goal", "seed")}
     about = ", ".join(f"{name} {value}" for name, value in words.items() if value not in (None, ""))
     mode = str(words["mode"] or "")
     names = list(map(str, frame["genes"]))
