@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import pkgutil
 import subprocess
 import sys
@@ -65,9 +66,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def measured(name: str, sections: Sections, sizes: tuple[int, ...]) -> list[Row]:
-    """Rows of one module, measured in this process; each says on which machine."""
+    """Rows of one module, measured in this process; each says on which machine, and its load before and after."""
     where = machine()
     rows: list[Row] = importlib.import_module(f"benchmarks.speed.{name}").measure(sections, sizes)
+    where += f" before, {os.getloadavg()[0]:.1f} after"
     for row in rows:
         row.module, row.machine = name, row.machine or where
     return rows
