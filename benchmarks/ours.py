@@ -22,7 +22,20 @@ from stplm import keys
 from stplm.models import list_models, load_model
 from stplm.tasks import features
 
-_HEAD = ("classif", "features", "labels", "linear", "outcome", "profiles", "prototypes", "seed", "shares", "tum", "un")
+_HEAD = (
+    "classif",
+    "features",
+    "head.py",
+    "labels",
+    "linear",
+    "outcome",
+    "profiles",
+    "prototypes",
+    "seed",
+    "shares",
+    "tum",
+    "un",
+)
 """Tasks whose names begin so come after the vectors."""
 
 
