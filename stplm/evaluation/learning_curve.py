@@ -244,30 +244,31 @@ class _Labelled:
         """Classes of the held-out cells, as the whole head calls them: with what unlabelled cells teach, shares of
         classes, fading, sharpness."""
         from stplm.evidence import evidence
-        from stplm.tasks.head import fit_joined, fit_linear, sharpness, typical_labels
+        from stplm.tasks.head import fit_joined, fit_linear, held_out_penalty, sharpness, typical_labels
         from stplm.tasks.outcome import softmax
-        from stplm.tasks.shares import log_prior, prior_weight
+        from stplm.tasks.shares import log_prior
         from stplm.tasks.unlabelled import join_cells, rounds
 
         n_classes = int(codes.max()) + 1
         typical = typical_labels(np.bincount(codes))
-        weight, design = prior_weight(typical), self.design[learn]
+        design = self.design[learn]
 
         def logits(rows: npt.NDArray[np.float64], depth: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
             raw = (rows @ coefficients.T + bias) * sharpness(typical)
             return np.asarray(raw * evidence(depth)[:, None])
 
-        coefficients, bias = fit_linear(design, codes, n_classes)
+        penalty = held_out_penalty(design, codes, n_classes, evidence(self.depth[learn]))
+        coefficients, bias = fit_linear(design, codes, n_classes, penalty=penalty)
         called = logits(self.section, self.section_depth)
         shares = log_prior(softmax(called))
         for _ in range(rounds(len(codes), n_classes)):
-            joined = join_cells(softmax(called + weight * shares), self.free, codes)
+            joined = join_cells(softmax(called + shares), self.free, codes)
             if not len(joined.cells):
                 break
             coefficients, bias = fit_joined(design, codes, n_classes, self.section[joined.cells], joined)
             called = logits(self.section, self.section_depth)
             shares = log_prior(softmax(called))
-        return np.asarray((logits(self.design[held], self.depth[held]) + weight * shares).argmax(1))
+        return np.asarray((logits(self.design[held], self.depth[held]) + shares).argmax(1))
 
 
 def _folds(

@@ -5,8 +5,8 @@ calls them (:mod:`stplm.tasks.unlabelled`); then two corrections that few-shot l
 
 - *Label shift.* A user clicks a few cells of each class, whatever the classes' shares in the tissue. The shares are
   estimated from the section's unlabelled cells by expectation maximisation (Saerens et al., 2002) and put into the
-  prediction. Logits of a regularised head trained on few labels are too flat for that, so they are sharpened first.
-  With hundreds of labels a class the shares count by half.
+  prediction, in place of the shares of the labels. Logits of a regularised head trained on few labels are too flat for
+  that, so they are sharpened first.
 - *Calibration.* With five labels a class or more, a temperature is fitted on held-out labels (Guo et al., 2017), each
   weighted by its class's share in the tissue. The heads that hold labels out learn from labels only: a cell that was
   called with the help of a label knows something of it.
@@ -30,11 +30,19 @@ from stplm.scheme import Scheme, check_scheme
 from stplm.tasks import unlabelled
 from stplm.tasks.classifier import Classifier
 from stplm.tasks.features import Features, cell_features
-from stplm.tasks.head import design_matrix, fit_joined, fit_linear, sharpness, typical_labels
+from stplm.tasks.head import (
+    PENALTY_FEW,
+    design_matrix,
+    fit_joined,
+    fit_linear,
+    held_out_penalty,
+    sharpness,
+    typical_labels,
+)
 from stplm.tasks.labels import check_two_classes, choose_tumour_classes, enough_labels, labelled_cells
 from stplm.tasks.outcome import class_temperature, share_odds, tumour_odds, tumour_temperature
 from stplm.tasks.prediction import write_prediction
-from stplm.tasks.shares import Shares, prior_weight
+from stplm.tasks.shares import Shares
 from stplm.tasks.tumour_head import fit_tumour_head
 from stplm.tasks.unknown import unknown_score
 
@@ -157,14 +165,14 @@ def fit_features(
             },
         )
         head.log_prior = head.section_shares(features)
-        head.prior_weight = prior_weight(typical)
         return head
 
     # Seeds are clear-cut cells, and their temperature already flattens what they say.
-    classifier = made(*fit_linear(design, codes, len(classes), firm=not seeded))
+    depth, k = known.depth, len(classes)
+    penalty = PENALTY_FEW if seeded else held_out_penalty(design, codes, k, evidence(depth), seed=seed)
+    classifier = made(*fit_linear(design, codes, k, penalty=penalty))
     if not seeded:
         classifier = _self_trained(classifier, made, features, labelled, design, codes, seed)
-    depth = known.depth
     classifier.scheme = scheme
     if scheme == "hierarchical":
         classifier.tumour_head = fit_tumour_head(
@@ -183,7 +191,7 @@ def fit_features(
     if seeded:
         classifier.temperature = _SEEDED_TEMPERATURE
     else:
-        classifier.temperature = _temperature(design, codes, sharp, classifier, depth, seed)
+        classifier.temperature = _temperature(design, codes, sharp, classifier, depth, seed, penalty)
     classifier.unknown = unknown_score(
         features.kinds(seed), known.dense(), known.counts, codes, class_shares=np.exp(classifier.log_prior), seed=seed
     )
@@ -302,6 +310,7 @@ def _temperature(
     classifier: Classifier,
     depth: NDArray[np.float64],
     seed: int,
+    penalty: float | None,
 ) -> float:
     """Temperature that makes held-out labels most likely at the classes' shares; fixed under 5 labels a class."""
     from sklearn.model_selection import StratifiedKFold
@@ -317,7 +326,7 @@ def _temperature(
         design, codes, depth = design[keep], codes[keep], depth[keep]
     logits = np.zeros((len(codes), k))
     for fit, held in StratifiedKFold(3, shuffle=True, random_state=seed).split(design, codes):
-        coefficients, bias = fit_linear(design[fit], codes[fit], k)
+        coefficients, bias = fit_linear(design[fit], codes[fit], k, penalty=penalty)
         logits[held] = (design[held] @ coefficients.T + bias) * sharp
     logits = classifier.faded(logits, depth) + classifier.prior_weight * classifier.log_prior
     weight = np.exp(classifier.log_prior)[codes] / np.bincount(codes, minlength=k)[codes]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stplm.tasks.linear import fit_logistic
+from stplm.tasks.outcome import softmax
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -15,10 +16,14 @@ if TYPE_CHECKING:
     from stplm.tasks.features import Features
     from stplm.tasks.unlabelled import Joined
 
-_PENALTY, _PENALTY_FEW, _ENOUGH = 0.2, 1.0, 10
-"""Inverse strength of the head's penalty (scikit-learn's C), from ``_ENOUGH`` labels a class on and below. The firmer
+_PENALTY, PENALTY_FEW, _ENOUGH = 0.2, 1.0, 10
+"""Inverse strength of the head's penalty (scikit-learn's C), from ``_ENOUGH`` labels a class on, and below. The firmer
 one was better on five labelled data sets with 10, 50 and all labels, and no better with 1 or 5."""
 _SHARPEN = 1.5
+_PENALTY_MANY, _MANY = 1.0, 200
+"""What the penalty may give way to, from ``_MANY`` labels a class on: see :func:`held_out_penalty`."""
+_CLEARLY = 0.02
+_HELD_OUT = 500
 
 
 def design_matrix(features: Features, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -27,11 +32,45 @@ def design_matrix(features: Features, mean: NDArray[np.float64], scale: NDArray[
 
 
 def fit_linear(
-    design: NDArray[np.float64], codes: NDArray[np.int64], n_classes: int, *, firm: bool = True
+    design: NDArray[np.float64], codes: NDArray[np.int64], n_classes: int, *, penalty: float | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Balanced multinomial logistic regression: coefficients (n_classes, n_features) and bias (n_classes,)."""
-    penalty = _PENALTY if firm and len(codes) >= _ENOUGH * n_classes else _PENALTY_FEW
-    return fit_logistic(design, codes, n_classes, penalty=penalty, balanced=True)
+    """Multinomial logistic regression: coefficients (n_classes, n_features) and bias (n_classes,) of what cells say by
+    themselves, as if all classes were equally common.
+
+    Each label weighs the same, and the labels' own shares are taken out of the bias afterwards. To let classes weigh
+    the same instead would have those with few labels bend the head to these (measured: see docs/benchmarks.md). With as
+    many labels of each class the two are one. ``penalty`` is by default that for so many labels.
+    """
+    penalty = penalty or (_PENALTY if len(codes) >= _ENOUGH * n_classes else PENALTY_FEW)
+    coefficients, bias = fit_logistic(design, codes, n_classes, penalty=penalty)
+    return coefficients, bias - _label_shares(codes, n_classes)
+
+
+def held_out_penalty(
+    design: NDArray[np.float64], codes: NDArray[np.int64], n_classes: int, fade: NDArray[np.float64], *, seed: int = 0
+) -> float | None:
+    """The penalty for many labels; None for that of :func:`fit_linear`.
+
+    Classes that differ by many genes a little (fifteen kinds of blood cells at ten counts a cell) need a weaker one. It
+    is taken where labels that were held out are more probable under it by ``_CLEARLY`` nats a cell; ``fade`` (n,) is
+    how far each cell's counts are evidence.
+    """
+    if len(codes) < _MANY * n_classes:
+        return None
+    order = np.random.default_rng(seed).permutation(len(codes))[: 3 * _HELD_OUT]
+    learn, held = order[_HELD_OUT:], order[:_HELD_OUT]
+    if len(found := np.unique(codes[learn])) < 2:
+        return None
+    held = held[np.isin(codes[held], found)]
+    at = np.searchsorted(found, codes[held])
+    loss = []
+    for penalty in (_PENALTY, _PENALTY_MANY):
+        coefficients, bias = fit_logistic(
+            design[learn], np.searchsorted(found, codes[learn]), len(found), penalty=penalty
+        )
+        proba = softmax((design[held] @ coefficients.T + bias) * fade[held, None])
+        loss.append(-np.log(proba[np.arange(len(held)), at]).mean())
+    return _PENALTY_MANY if loss[1] < loss[0] - _CLEARLY else None
 
 
 def fit_joined(
@@ -42,14 +81,21 @@ def fit_joined(
     joined: Joined,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The same on labels and what joined them, always with the firmer penalty; ``unlabelled`` (m, n_features) are the
-    joined cells' rows."""
-    return fit_logistic(
+    joined cells' rows, which leave the classes' weights in the proportions of the labels."""
+    coefficients, bias = fit_logistic(
         np.vstack([design, unlabelled]),
         np.concatenate([codes, joined.codes]),
         n_classes,
         penalty=_PENALTY,
         weights=np.concatenate([joined.label_weights, joined.weights]),
     )
+    return coefficients, bias - _label_shares(codes, n_classes)
+
+
+def _label_shares(codes: NDArray[np.int64], n_classes: int) -> NDArray[np.float64]:
+    """(n_classes,) log of the classes' shares among the labels, 0 where they are even."""
+    counts = np.bincount(codes, minlength=n_classes)
+    return np.asarray(np.log(counts / len(codes) * n_classes))
 
 
 def typical_labels(counts: NDArray[np.int64]) -> float:

@@ -18,8 +18,6 @@ _CELLS = 20_000
 """Shares are estimated from at most about this many cells."""
 _SMOOTHING = 0.05
 _TRUSTED, _DISTRUSTED = 0.88, 0.65
-_FEW, _MANY, _MANY_WEIGHT = 50.0, 300.0, 0.5
-"""Labels a class up to which the estimated shares count in full, and from which they count by ``_MANY_WEIGHT``."""
 
 
 def share_sample(cells: NDArray[Any]) -> NDArray[Any]:
@@ -40,17 +38,6 @@ def log_prior(balanced: NDArray[np.float64]) -> NDArray[np.float64]:
     trust = float(np.clip((certainty - _DISTRUSTED) / (_TRUSTED - _DISTRUSTED), 0.0, 1.0))
     drawn = trust * np.log(_class_shares(balanced, trust))
     return np.asarray(drawn - np.log(np.exp(drawn).sum()))
-
-
-def prior_weight(labels: float) -> float:
-    """How much the estimated shares count in a prediction, for this many labels a class (their geometric mean).
-
-    In full while labels are few. With many, the head has learned the borders between classes from balanced evidence,
-    and shares in full would cost the rare classes more than the common ones gain. Macro-F1 with half of the log shares
-    was higher wherever all labels of half a section were used, and lower at 50 a class on Xenium sections.
-    """
-    passed = np.log(max(labels, _FEW) / _FEW) / np.log(_MANY / _FEW)
-    return float(1.0 - (1.0 - _MANY_WEIGHT) * min(passed, 1.0))
 
 
 def _class_shares(balanced: NDArray[np.float64], trust: float, iterations: int = 200) -> NDArray[np.float64]:

@@ -4,8 +4,8 @@ A handful of labels shows a few corners of each class. The first head calls the 
 the labels under the names they were given, and a second head is fitted on both (pseudo-labels: Scudder, 1965; Lee,
 2013). Left alone, that goes wrong in two ways, which the weights here prevent:
 
-- A class that is common, or called too often, would grow at each round. So all classes weigh the same, as the labels
-  do, and a cell counts by how probable its class is.
+- A class that is common, or called too often, would grow at each round. So the classes weigh as their labels do,
+  however many cells were called each, and a cell counts by how probable its class is.
 - A head would sooner believe itself than a person. So the cells that joined a class weigh at most ``_TIMES`` as much
   as its labels, and never more than ``_AT_MOST`` labels: with hundreds of labels a class they hardly count.
 
@@ -68,12 +68,9 @@ def join_cells(
         drawn.append(np.sort(random.choice(cells, min(len(cells), _CELLS_EACH), replace=False)))
     cells = np.concatenate(drawn)
     codes = np.repeat(np.arange(k), [len(some) for some in drawn])
-    each = len(label_codes) / k
-    times = min(_TIMES, _AT_MOST / each)
+    labels = np.bincount(label_codes, minlength=k)
     weights = proba[cells, codes].astype(np.float64)
-    weights *= times / np.bincount(codes, weights, minlength=k)[codes]
-    label_weights = 1.0 / np.bincount(label_codes, minlength=k)[label_codes]
-    # A class that no cell was called keeps to its labels, and the classes stay in balance.
-    total = np.bincount(label_codes, label_weights, minlength=k) + np.bincount(codes, weights, minlength=k)
-    scale = each / total
-    return Joined(cells, codes, label_weights * scale[label_codes], weights * scale[codes])
+    weights *= min(_TIMES, _AT_MOST / labels.mean()) / np.bincount(codes, weights, minlength=k)[codes]
+    # Each class weighs as much as it has labels, one that no cell was called too.
+    scale = labels / (1.0 + np.bincount(codes, weights, minlength=k))
+    return Joined(cells, codes, (scale / labels)[label_codes], weights * scale[codes])

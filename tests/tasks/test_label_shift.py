@@ -12,7 +12,6 @@ from anndata import AnnData
 import stplm
 from stplm import keys
 from stplm.simulation import TRUTH, simulate_section
-from stplm.tasks.shares import prior_weight
 
 PER_CLASS = 8
 
@@ -50,11 +49,18 @@ def test_shares_are_those_of_the_tissue(simulated: tuple[AnnData, pd.Series], la
     assert (called - true).abs().sum() / 2 < 0.06
 
 
-def test_shares_count_less_where_labels_are_many() -> None:
-    weights = [prior_weight(labels) for labels in (1, 50, 120, 300, 5000)]
-    assert weights[0] == weights[1] == 1.0
-    assert 0.5 < weights[2] < 1.0
-    assert weights[3] == weights[4] == 0.5
+def test_the_labels_own_shares_do_not_pass_for_the_tissues(simulated: tuple[AnnData, pd.Series]) -> None:
+    """Many labels of some classes and few of others, the other way round than the tissue has them."""
+    table, truth = simulated[0].copy(), simulated[1]
+    true = truth.value_counts()
+    wanted = pd.Series(np.geomspace(5, 60, len(true)).round().astype(int), index=true.index)
+    labels = pd.concat([truth[truth == name].head(n) for name, n in wanted.items()])
+    classifier = stplm.fit_classifier(table, labels)
+    estimated = pd.Series(np.exp(classifier.log_prior), index=classifier.classes)
+    assert (estimated - true / len(truth)).abs().sum() / 2 < 0.08
+    stplm.predict(table, classifier)
+    called = table.obs[keys.CLASS].value_counts(normalize=True)
+    assert (called - true / len(truth)).abs().sum() / 2 < 0.1
 
 
 def test_confidence_is_calibrated(simulated: tuple[AnnData, pd.Series], labels: pd.Series) -> None:
