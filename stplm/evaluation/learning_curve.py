@@ -250,22 +250,20 @@ class _Labelled:
         from stplm.tasks.unlabelled import join_cells, rounds
 
         n_classes = int(codes.max()) + 1
-        typical = typical_labels(np.bincount(codes))
-        design = self.design[learn]
+        sharp, design = sharpness(typical_labels(np.bincount(codes))), self.design[learn]
 
         def logits(rows: npt.NDArray[np.float64], depth: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-            raw = (rows @ coefficients.T + bias) * sharpness(typical)
-            return np.asarray(raw * evidence(depth)[:, None])
+            return np.asarray((rows @ coefficients.T + bias) * evidence(depth)[:, None])
 
         penalty = held_out_penalty(design, codes, n_classes, evidence(self.depth[learn]))
-        coefficients, bias = fit_linear(design, codes, n_classes, penalty=penalty)
+        coefficients, bias = fit_linear(design, codes, n_classes, sharp=sharp, penalty=penalty)
         called = logits(self.section, self.section_depth)
         shares = log_prior(softmax(called))
         for _ in range(rounds(len(codes), n_classes)):
             joined = join_cells(softmax(called + shares), self.free, codes)
             if not len(joined.cells):
                 break
-            coefficients, bias = fit_joined(design, codes, n_classes, self.section[joined.cells], joined)
+            coefficients, bias = fit_joined(design, codes, n_classes, self.section[joined.cells], joined, sharp=sharp)
             called = logits(self.section, self.section_depth)
             shares = log_prior(softmax(called))
         return np.asarray((logits(self.design[held], self.depth[held]) + shares).argmax(1))

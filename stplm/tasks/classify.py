@@ -29,6 +29,7 @@ from stplm.io.groups import as_table
 from stplm.scheme import Scheme, check_scheme
 from stplm.tasks import unlabelled
 from stplm.tasks.classifier import Classifier
+from stplm.tasks.classifier_temperature import held_out_temperature
 from stplm.tasks.features import Features, cell_features
 from stplm.tasks.head import (
     PENALTY_FEW,
@@ -40,7 +41,7 @@ from stplm.tasks.head import (
     typical_labels,
 )
 from stplm.tasks.labels import check_two_classes, choose_tumour_classes, enough_labels, labelled_cells
-from stplm.tasks.outcome import class_temperature, share_odds, tumour_odds, tumour_temperature
+from stplm.tasks.outcome import share_odds
 from stplm.tasks.prediction import write_prediction
 from stplm.tasks.shares import Shares
 from stplm.tasks.tumour_head import fit_tumour_head
@@ -54,8 +55,6 @@ if TYPE_CHECKING:
 
     from stplm.models import Model
 
-_CALIBRATION_CELLS = 1_500
-_DEFAULT_TEMPERATURE = 1.3
 _SEEDED_TEMPERATURE = 2.0
 """Seeds are a class's clearest cells, so held-out seeds would promise far too much. Set on two labelled sections."""
 
@@ -152,8 +151,8 @@ def fit_features(
             classes=classes,
             tumour_classes=tumour,
             genes=list(map(str, features.genes)),
-            coefficients=coefficients * sharp,
-            bias=bias * sharp,
+            coefficients=coefficients,
+            bias=bias,
             mean=mean,
             scale=scale,
             dense_width=features.dense_width,
@@ -170,9 +169,9 @@ def fit_features(
     # Seeds are clear-cut cells, and their temperature already flattens what they say.
     depth, k = known.depth, len(classes)
     penalty = PENALTY_FEW if seeded else held_out_penalty(design, codes, k, evidence(depth), seed=seed)
-    classifier = made(*fit_linear(design, codes, k, penalty=penalty))
+    classifier = made(*fit_linear(design, codes, k, sharp=sharp, penalty=penalty))
     if not seeded:
-        classifier = _self_trained(classifier, made, features, labelled, design, codes, seed)
+        classifier = _self_trained(classifier, made, features, labelled, design, codes, sharp, seed)
     classifier.scheme = scheme
     if scheme == "hierarchical":
         classifier.tumour_head = fit_tumour_head(
@@ -191,7 +190,9 @@ def fit_features(
     if seeded:
         classifier.temperature = _SEEDED_TEMPERATURE
     else:
-        classifier.temperature = _temperature(design, codes, sharp, classifier, depth, seed, penalty)
+        classifier.temperature = held_out_temperature(
+            classifier, design, codes, depth, sharp, penalty=penalty, seed=seed
+        )
     classifier.unknown = unknown_score(
         features.kinds(seed), known.dense(), known.counts, codes, class_shares=np.exp(classifier.log_prior), seed=seed
     )
@@ -289,6 +290,7 @@ def _self_trained(
     labelled: NDArray[np.int64],
     design: NDArray[np.float64],
     codes: NDArray[np.int64],
+    sharp: float,
     seed: int,
 ) -> Classifier:
     """The head after the section's unlabelled cells have joined the labels; ``made`` builds one from coefficients."""
@@ -298,44 +300,9 @@ def _self_trained(
         if not len(joined.cells):
             break
         rows = design_matrix(sample.take(joined.cells), *features.scale)
-        classifier = made(*fit_joined(design, codes, len(classifier.classes), rows, joined))
+        classifier = made(*fit_joined(design, codes, len(classifier.classes), rows, joined, sharp=sharp))
         classifier.info["joined"] = len(joined.cells)
     return classifier
-
-
-def _temperature(
-    design: NDArray[np.float64],
-    codes: NDArray[np.int64],
-    sharp: float,
-    classifier: Classifier,
-    depth: NDArray[np.float64],
-    seed: int,
-    penalty: float | None,
-) -> float:
-    """Temperature that makes held-out labels most likely at the classes' shares; fixed under 5 labels a class."""
-    from sklearn.model_selection import StratifiedKFold
-
-    k = len(classifier.classes)
-    if np.bincount(codes, minlength=k).min() < 5:
-        return _DEFAULT_TEMPERATURE
-    random = np.random.default_rng(seed)
-    if len(codes) > _CALIBRATION_CELLS:
-        keep = np.sort(random.choice(len(codes), _CALIBRATION_CELLS, replace=False))
-        if np.bincount(codes[keep], minlength=k).min() < 5:
-            return _DEFAULT_TEMPERATURE
-        design, codes, depth = design[keep], codes[keep], depth[keep]
-    logits = np.zeros((len(codes), k))
-    for fit, held in StratifiedKFold(3, shuffle=True, random_state=seed).split(design, codes):
-        coefficients, bias = fit_linear(design[fit], codes[fit], k, penalty=penalty)
-        logits[held] = (design[held] @ coefficients.T + bias) * sharp
-    logits = classifier.faded(logits, depth) + classifier.prior_weight * classifier.log_prior
-    weight = np.exp(classifier.log_prior)[codes] / np.bincount(codes, minlength=k)[codes]
-
-    temperature = class_temperature(logits, codes, weight, limits=(0.5, 3.0))
-    if 0 < classifier.is_tumour.sum() < k:
-        odds = tumour_odds(logits / temperature, classifier.is_tumour)
-        classifier.tumour_temperature = tumour_temperature(odds, classifier.is_tumour[codes], weight)
-    return temperature
 
 
 def _embedding_checksum(table: AnnData) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stplm.tasks.labels import few_labels
 from stplm.tasks.linear import fit_logistic
 from stplm.tasks.outcome import softmax
 
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
     from stplm.tasks.features import Features
     from stplm.tasks.unlabelled import Joined
 
-_PENALTY, PENALTY_FEW, _ENOUGH = 0.2, 1.0, 10
-"""Inverse strength of the head's penalty (scikit-learn's C), from ``_ENOUGH`` labels a class on, and below. The firmer
-one was better on five labelled data sets with 10, 50 and all labels, and no better with 1 or 5."""
+_PENALTY, PENALTY_FEW = 0.2, 1.0
+"""Inverse strength of the head's penalty (scikit-learn's C), and with few labels. The firmer one was better on five
+labelled data sets with 10, 50 and all labels a class, and no better with 1 or 5."""
 _SHARPEN = 1.5
 _PENALTY_MANY, _MANY = 1.0, 200
 """What the penalty may give way to, from ``_MANY`` labels a class on: see :func:`held_out_penalty`."""
@@ -32,18 +33,31 @@ def design_matrix(features: Features, mean: NDArray[np.float64], scale: NDArray[
 
 
 def fit_linear(
-    design: NDArray[np.float64], codes: NDArray[np.int64], n_classes: int, *, penalty: float | None = None
+    design: NDArray[np.float64],
+    codes: NDArray[np.int64],
+    n_classes: int,
+    *,
+    sharp: float = 1.0,
+    penalty: float | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Multinomial logistic regression: coefficients (n_classes, n_features) and bias (n_classes,) of what cells say by
     themselves, as if all classes were equally common.
 
     Each label weighs the same, and the labels' own shares are taken out of the bias afterwards. To let classes weigh
-    the same instead would have those with few labels bend the head to these (measured: see docs/benchmarks.md). With as
-    many labels of each class the two are one. ``penalty`` is by default that for so many labels.
+    the same instead would have those with few labels bend the head to these (measured: see docs/benchmarks.md). It is
+    done where labels are few altogether; with as many labels of each class the two are one.
+
+    Parameters
+    ----------
+    sharp
+        Multiplies what is learnt (:func:`sharpness`), but not the labels' shares.
+    penalty
+        By default that for so many labels.
     """
-    penalty = penalty or (_PENALTY if len(codes) >= _ENOUGH * n_classes else PENALTY_FEW)
-    coefficients, bias = fit_logistic(design, codes, n_classes, penalty=penalty)
-    return coefficients, bias - _label_shares(codes, n_classes)
+    few = few_labels(len(codes), n_classes)
+    penalty = penalty or (PENALTY_FEW if few else _PENALTY)
+    coefficients, bias = fit_logistic(design, codes, n_classes, penalty=penalty, balanced=few)
+    return coefficients * sharp, bias * sharp - _label_shares(codes, n_classes)
 
 
 def held_out_penalty(
@@ -79,9 +93,11 @@ def fit_joined(
     n_classes: int,
     unlabelled: NDArray[np.float64],
     joined: Joined,
+    *,
+    sharp: float = 1.0,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The same on labels and what joined them, always with the firmer penalty; ``unlabelled`` (m, n_features) are the
-    joined cells' rows, which leave the classes' weights in the proportions of the labels."""
+    joined cells' rows."""
     coefficients, bias = fit_logistic(
         np.vstack([design, unlabelled]),
         np.concatenate([codes, joined.codes]),
@@ -89,13 +105,14 @@ def fit_joined(
         penalty=_PENALTY,
         weights=np.concatenate([joined.label_weights, joined.weights]),
     )
-    return coefficients, bias - _label_shares(codes, n_classes)
+    return coefficients * sharp, bias * sharp - _label_shares(codes, n_classes)
 
 
 def _label_shares(codes: NDArray[np.int64], n_classes: int) -> NDArray[np.float64]:
-    """(n_classes,) log of the classes' shares among the labels, 0 where they are even."""
-    counts = np.bincount(codes, minlength=n_classes)
-    return np.asarray(np.log(counts / len(codes) * n_classes))
+    """(n_classes,) log of the classes' shares among the labels, 0 where they are even or do not count."""
+    if few_labels(len(codes), n_classes):
+        return np.zeros(n_classes)
+    return np.asarray(np.log(np.bincount(codes, minlength=n_classes) * n_classes / len(codes)))
 
 
 def typical_labels(counts: NDArray[np.int64]) -> float:

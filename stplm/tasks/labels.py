@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 MOST_LABELS = 10_000
 """Labels that a few-shot head learns from, see :func:`enough_labels`."""
 
+_ENOUGH = 10
+
+
+def few_labels(n_labels: int, n_classes: int) -> bool:
+    """Whether labels are so few (under ten a class) that how many of them a class has is chance: classes then weigh the
+    same in a head, and its penalty is weaker."""
+    return n_labels < _ENOUGH * n_classes
+
 
 def label_names(table: AnnData, labels: pd.Series | Mapping[str, object] | str | Sequence[object]) -> list[str | None]:
     """One name or None a cell, in the table's order, from labels as :func:`stplm.fit_classifier` takes them.

@@ -17,8 +17,8 @@ from stplm.tasks.outcome import Floats, tumour_temperature
 
 PREFIX = "tumour_"
 """Of the arrays' names in a classifier's safetensors."""
-FitLinear = Callable[[Floats, npt.NDArray[np.int64], int], tuple[Floats, Floats]]
-"""(design, codes, n_classes) -> coefficients (n_classes, n_features), bias (n_classes,)."""
+FitLinear = Callable[..., tuple[Floats, Floats]]
+"""(design, codes, n_classes, sharp=...) -> coefficients (n_classes, n_features), bias (n_classes,)."""
 _TEMPERATURE = 1.3
 """Where no label can be held out."""
 _FOLDS = 3
@@ -73,7 +73,7 @@ def fit_tumour_head(
     tumour
         (l,) which of them are tumour.
     fit_linear
-        Balanced logistic regression.
+        Logistic regression, its bias as if both sides were equally common (:func:`stplm.tasks.head.fit_linear`).
     mean, scale
         (dense_width,) of the scaling, to fold into the coefficients.
     sharpness
@@ -108,5 +108,5 @@ def fit_tumour_head(
 
 
 def _fit(design: Floats, side: npt.NDArray[np.bool_], fit_linear: FitLinear, sharpness: float) -> tuple[Floats, float]:
-    coefficients, bias = fit_linear(design, side.astype(np.int64), 2)
-    return (coefficients[1] - coefficients[0]) * sharpness, float(bias[1] - bias[0]) * sharpness
+    coefficients, bias = fit_linear(design, side.astype(np.int64), 2, sharp=sharpness)
+    return coefficients[1] - coefficients[0], float(bias[1] - bias[0])

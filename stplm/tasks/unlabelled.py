@@ -4,8 +4,8 @@ A handful of labels shows a few corners of each class. The first head calls the 
 the labels under the names they were given, and a second head is fitted on both (pseudo-labels: Scudder, 1965; Lee,
 2013). Left alone, that goes wrong in two ways, which the weights here prevent:
 
-- A class that is common, or called too often, would grow at each round. So the classes weigh as their labels do,
-  however many cells were called each, and a cell counts by how probable its class is.
+- A class that is common, or called too often, would grow at each round. So the classes weigh as their labels do
+  (the same where labels are few), however many cells were called each, and a cell counts by how probable its class is.
 - A head would sooner believe itself than a person. So the cells that joined a class weigh at most ``_TIMES`` as much
   as its labels, and never more than ``_AT_MOST`` labels: with hundreds of labels a class they hardly count.
 
@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from stplm.tasks.labels import few_labels
 
 _ROUNDS = 2
 """A third round changed nothing (measured)."""
@@ -71,6 +73,7 @@ def join_cells(
     labels = np.bincount(label_codes, minlength=k)
     weights = proba[cells, codes].astype(np.float64)
     weights *= min(_TIMES, _AT_MOST / labels.mean()) / np.bincount(codes, weights, minlength=k)[codes]
-    # Each class weighs as much as it has labels, one that no cell was called too.
-    scale = labels / (1.0 + np.bincount(codes, weights, minlength=k))
+    # The same for a class that no cell was called.
+    wanted = np.full(k, labels.mean()) if few_labels(len(label_codes), k) else labels
+    scale = wanted / (1.0 + np.bincount(codes, weights, minlength=k))
     return Joined(cells, codes, (scale / labels)[label_codes], weights * scale[codes])
