@@ -42,7 +42,7 @@ class Classifier:
     log_prior
         float64 (n_classes,): log of the classes' shares in the section that it was fitted on.
     prior_weight
-        The power to which the shares enter the prediction, 0 to 1.
+        The power to which the shares enter the prediction, 0 to 1; 1 in what is fitted here.
     temperature
         Divides the logits of the calibrated probabilities.
     scheme, tumour_head, tumour_temperature
