@@ -150,8 +150,12 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 def _export(arguments: argparse.Namespace) -> None:
     import stplm
+    from stplm.io.laid_out import export_stored
 
     kind = check_out(arguments.out, overwrite=arguments.overwrite)
+    if path := export_stored(arguments.section, arguments.out, kind, overwrite=arguments.overwrite):
+        say(f"Wrote {path}")
+        return
     section, _ = read_table(arguments.section, polygons=kind == "geojson")
     say(f"Wrote {stplm.export(section, arguments.out, overwrite=arguments.overwrite)}")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from stplm.io.export import Format
     from stplm.progress import Progress
 
 
@@ -62,7 +63,7 @@ def read_labels(given: str) -> Any:
     return read_label_csv(given)
 
 
-def check_out(path: str, *, overwrite: bool = True) -> str:
+def check_out(path: str, *, overwrite: bool = True) -> Format:
     """The format of an output; a name or a place that will not do is told before the work, not after."""
     from stplm.io.export import check_export
 

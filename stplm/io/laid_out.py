@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stplm.errors import Cancelled, StplmError
+from stplm.io.export import Format, export, with_ending
 from stplm.io.frames import find_frame
 from stplm.io.matrix import stored_values
-from stplm.io.staged import staged_file
+from stplm.io.staged import check_target, staged_file
 from stplm.io.table_builder import CountsWriter, mark_element
-from stplm.io.table_file import LAID_OUT, is_table_file
+from stplm.io.table_file import LAID_OUT, TableFile, edited_copy, is_table_file
 from stplm.io.xenium import read_xenium_table
 from stplm.io.xenium_bundle import EXPERIMENT, MASKS, MATRIX, is_bundle
 from stplm.progress import Progress, no_progress
@@ -50,6 +51,25 @@ def as_table_file(section: str | Path, out: str | Path, progress: Progress = no_
         file.unlink(missing_ok=True)
         raise
     file.unlink(missing_ok=True)
+
+
+def export_stored(section: str | Path, path: str | Path, kind: Format, *, overwrite: bool = False) -> Path | None:
+    """:func:`stplm.export` of a section whose counts need not be in memory; None where the whole section is needed.
+
+    That is an ``.h5ad`` of ours as anything but zarr, and a large bundle as ``.h5ad``.
+    """
+    target = with_ending(path, kind)
+    if kind == "h5ad":
+        with as_table_file(section, target) as file:
+            if file is None:
+                return None
+            check_target(target, overwrite=overwrite)
+            with edited_copy(file, target):
+                return target
+    if kind == "zarr" or not is_table_file(section):
+        return None
+    with TableFile(section) as table:
+        return export(table.without_counts(), target, kind, overwrite=overwrite)
 
 
 def large_bundle(section: str | Path) -> Path | None:

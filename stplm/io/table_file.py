@@ -27,6 +27,7 @@ from stplm.io.validate import counts_csr
 if TYPE_CHECKING:
     import h5py
     import pandas as pd
+    from anndata import AnnData
 
 ROWS = 65_536
 """Cells that are read or written at once."""
@@ -133,6 +134,15 @@ class TableFile:
     def obsm(self) -> h5py.Group:
         """The ``obsm`` arrays, to be sliced."""
         return self._file["obsm"]
+
+    def without_counts(self) -> AnnData:
+        """The table in memory without counts, vectors and probabilities: columns, positions and notes."""
+        from anndata import AnnData
+
+        xy = self.xy
+        return AnnData(
+            obs=self._read("obs"), var=self.var, uns=self._read("uns"), obsm={} if xy is None else {keys.SPATIAL: xy}
+        )
 
     def _read(self, name: str) -> Any:
         from anndata.io import read_elem

@@ -91,6 +91,23 @@ def test_a_task_writes_the_same_bytes(bundle: Path, tmp_path: Path, large: Large
     assert [path.name for path in (tmp_path / "found").iterdir()] == ["cells.h5ad"]
 
 
+def test_exports_are_those_of_the_whole_table(bundle: Path, tmp_path: Path, large: Large) -> None:
+    called = tmp_path / "called.h5ad"
+    assert cli.main(["classify", str(bundle), "--out", str(called)]) == 0
+    section = stplm.read_section(called)
+    for name in ("groups.csv", "cells.geojson"):
+        stplm.export(section, tmp_path / f"whole_{name}")
+        assert cli.main(["export", str(called), "--out", str(tmp_path / name)]) == 0
+        assert (tmp_path / name).read_bytes() == (tmp_path / f"whole_{name}").read_bytes()
+    assert cli.main(["export", str(called), "--out", str(tmp_path / "copy.h5ad")]) == 0
+    _same(ad.read_h5ad(tmp_path / "copy.h5ad"), ad.read_h5ad(called))
+    assert cli.main(["export", str(called), "--out", str(tmp_path / "copy.h5ad")]) == 1  # it is there
+    stplm.export(stplm.read_section(bundle), tmp_path / "whole.h5ad")
+    large()
+    assert cli.main(["export", str(bundle), "--out", str(tmp_path / "found.h5ad")]) == 0
+    _same(ad.read_h5ad(tmp_path / "found.h5ad"), ad.read_h5ad(tmp_path / "whole.h5ad"))
+
+
 def test_tokens_are_the_same_bytes(bundle: Path, tmp_path: Path, large: Large) -> None:
     assert cli.main(["tokenize", str(bundle), "--out", str(tmp_path / "whole")]) == 0
     large()
