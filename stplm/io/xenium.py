@@ -69,8 +69,8 @@ def read_xenium_table(folder: Path, into: Callable[[csr_matrix], None], progress
     """The cell table of ``read_xenium(folder)`` without its counts: ``into`` gets those, see
     :func:`stplm.io.matrix.read_matrix`. Outlines are not read. Raises SectionError or GeneError."""
     bundle = open_bundle(folder)
-    matrix = read_matrix(folder / MATRIX, progress, into)
-    table = _cells_table(bundle, matrix, _cells_frame(bundle))
+    cells = _cells_frame(bundle)  # first: it takes little, and may be what is wrong
+    table = _cells_table(bundle, read_matrix(folder / MATRIX, progress, into), cells)
     _compare(bundle, base_section(bundle, labels=True, transcripts=False), table, images=True)
     table.uns[keys.UNS][keys.UNS_QC]["warnings"] += bundle.notes
     if keys.LABEL_VALUE in table.obs:
