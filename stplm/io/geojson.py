@@ -29,7 +29,7 @@ Units = Literal["microns", "pixels"]
 _NAMESPACE = uuid.UUID("6f0f3c1e-5f0b-5a53-9a43-2d8e6b1d7c10")
 _RECORD = "stplm"
 _DECIMALS = 3
-_CHUNK = 50_000
+_CHUNK = 5_000
 _POINT = 0
 MEASUREMENTS = {
     keys.CONFIDENCE: "Confidence",
@@ -86,14 +86,14 @@ def write_geojson(
     whole = None if section is table else section
     groups, palette = cell_groups(table, column, colours)
     outlines = cell_outlines(whole, table)
-    if units == "pixels":
-        outlines = transformed(outlines, pixels_a_micron(whole, table))
+    matrix = pixels_a_micron(whole, table) if units == "pixels" else None
     record = {"units": units, "pixel_size_um": pixel_size_of(table), "column": column, "version": __version__}
     with staged_file(path, overwrite=overwrite) as part, part.open("w", encoding="utf-8") as handle:
         handle.write(f'{{"type":"FeatureCollection","{_RECORD}":{json.dumps(record)},"features":[')
         for start in range(0, table.n_obs, _CHUNK):
             stop = min(start + _CHUNK, table.n_obs)
-            lines = _features(table, groups.iloc[start:stop].tolist(), palette, outlines[start:stop], start)
+            shapes = outlines[start:stop] if matrix is None else transformed(outlines[start:stop], matrix)
+            lines = _features(table, groups.iloc[start:stop].tolist(), palette, shapes, start)
             handle.write(("\n" if start == 0 else ",\n") + ",\n".join(lines))
         handle.write("\n]}\n")
     return Path(path)
