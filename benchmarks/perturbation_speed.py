@@ -87,10 +87,10 @@ def rates(table: AnnData, model: str, cells: int, reference_cells: int, padded_c
 class Screening:
     """What a screen keeps of the exact top genes, and what each way costs.
 
-    ``rates``: the reference, every variant run exactly, then of each precision the screen with the run, in all cells,
-    of what it picks; the latter count all variants of all genes, estimated or run. Of each precision, ``kept``: how
-    many of the exact top are among those picked; ``picked``: how many those are; ``share``: of all variants, those that
-    were run, in the screen and after it.
+    ``rates``: the reference; of each precision, every variant run; then of each precision the screen alone, and with
+    the run, in all cells, of what it picked. The latter count all variants of all genes, estimated or run. Of each
+    precision, ``kept``: how many of the exact top are among those picked; ``picked``: how many those are; ``share``: of
+    all variants, those that were run, in the screen and with the run after it.
     """
 
     cells: int
@@ -98,7 +98,7 @@ class Screening:
     rates: list[Rate]
     kept: list[int]
     picked: list[int]
-    share: list[float]
+    share: list[tuple[float, float]]
 
 
 def screening(
@@ -150,10 +150,12 @@ def screening(
         mine = sets.take(found.kept)
         after, _ = _timed(lambda lab=lab, mine=mine, known=found.known: _exact(lab, chosen[::every], mine, known))
         after *= cells / len(chosen[::every])
+        rates.append(Rate(f"STPLM, screened, {len(mine)} genes picked, {dtype}", variants, seconds))
         rates.append(Rate(f"STPLM, screened, then {len(mine)} genes run, {dtype}", variants, seconds + after))
         kept.append(len(best & set(mine.names)))
         picked.append(len(mine))
-        share.append(float(found.cells.sum() + (detections - found.cells)[found.kept].sum()) / variants)
+        ran = int(found.cells.sum())
+        share.append((ran / variants, (ran + int((detections - found.cells)[found.kept].sum())) / variants))
     return Screening(cells, int(often.sum()), rates, kept, picked, share)
 
 
@@ -170,11 +172,11 @@ def rates_table(rows: list[Rate]) -> str:
 
 def screening_words(found: Screening) -> str:
     """A paragraph and a table."""
-    screens = [rate for rate in found.rates if "screened" in rate.name]
+    screens = [rate for rate in found.rates if "picked" in rate.name]
     kept = "; ".join(
-        f"in {rate.name.rsplit(', ', 1)[1]}, {kept} are among the {picked} that the screen picks, "
-        f"{100 * share:.1f} % of all variants being run"
-        for rate, kept, picked, share in zip(screens, found.kept, found.picked, found.share, strict=True)
+        f"in {rate.name.rsplit(', ', 1)[1]}, {kept} are among the {picked} that the screen picks, {100 * alone:.1f} % of "
+        f"all variants being run for that and {100 * after:.1f} % with the run in all cells"
+        for rate, kept, picked, (alone, after) in zip(screens, found.kept, found.picked, found.share, strict=True)
     )
     return (
         f"{found.cells:,} cells, {found.genes} genes that {FEWEST} or more of them express. Of the exact top {TOP}: "

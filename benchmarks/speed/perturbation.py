@@ -38,13 +38,14 @@ def _rows(table: AnnData, model: str) -> list[Row]:
     reference, *others = found.rates
     exact, screened = others[: len(dtypes)], others[len(dtypes) :]
     rows = [_row(f"deletion screen, {words}: {_name(rate)}", rate, reference, run, few) for rate in exact]
-    for rate, kept, share in zip(screened, found.kept, found.share, strict=True):
+    for i, rate in enumerate(screened):
+        kept, share = found.kept[i // 2], found.share[i // 2][i % 2]
         row = _row(f"deletion screen, {words}: {_name(rate)}", rate, reference, cells, few)
         row.bar = f"≥ {BAR:g}× and ≥ {KEPT} of the top {screens.TOP} kept"
         row.agrees = kept >= KEPT
         row.met = bool(row.met and row.agrees)
         row.note = f"Of the exact top {screens.TOP}, {kept} kept; {100 * share:.1f} % of the variants run. {row.note}"
-        if every > 1:
+        if every > 1 and i % 2:
             row.note += f" The run of the picked genes is timed in one cell of {every}."
         rows.append(row)
     return rows
