@@ -174,8 +174,8 @@ def screening_words(found: Screening) -> str:
     """A paragraph and a table."""
     screens = [rate for rate in found.rates if "picked" in rate.name]
     kept = "; ".join(
-        f"in {rate.name.rsplit(', ', 1)[1]}, {kept} are among the {picked} that the screen picks, {100 * alone:.1f} % of "
-        f"all variants being run for that and {100 * after:.1f} % with the run in all cells"
+        f"in {rate.name.rsplit(', ', 1)[1]}, {kept} are among the {picked} that the screen picks, {100 * alone:.1f} % "
+        f"of all variants being run for that and {100 * after:.1f} % with the run in all cells"
         for rate, kept, picked, (alone, after) in zip(screens, found.kept, found.picked, found.share, strict=True)
     )
     return (
