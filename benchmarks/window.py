@@ -58,11 +58,14 @@ class Window:
 
     def turn(self) -> None:
         """Let the window do what waits, for a moment."""
-        from qtpy.QtCore import QEventLoop
+        from qtpy.QtCore import QEvent, QEventLoop
         from qtpy.QtWidgets import QApplication
 
         flags = QEventLoop.ProcessEventsFlag
         QApplication.processEvents(flags.AllEvents | flags.WaitForMoreEvents, 20)
+        # What napari's own loop does, and this call does not: napari's sign of a job moves until its bar is deleted,
+        # and every step of it repaints the window.
+        QApplication.sendPostedEvents(None, int(QEvent.Type.DeferredDelete.value))
 
     def until(self, done: Callable[[], bool], seconds: float = 900) -> None:
         """Turn until something is so."""

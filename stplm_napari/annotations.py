@@ -7,7 +7,7 @@ both sides, so any action, a bulk one included, is undone exactly.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -231,6 +231,12 @@ class Annotations:
             self._do(change)
             self._settle(change, {**_packed(step).to_json(), "by": by, "at": at})
 
+    def do_outside(self, step: Step, do: Callable[[], None], take_back: Callable[[], None]) -> None:
+        """Do something elsewhere, e.g. on the cell table, that undo and redo are to reach too. What ``do`` raises goes
+        to the caller, and then nothing was done. It is not in the journal: what it did ends with the session."""
+        self._do(change := Change(step, (self._classes, self._classes), outside=(take_back, do)))
+        self._settle(change, {})
+
     def undo(self) -> Step | None:
         """Take the last action back; None when there is none."""
         if not self._done:
@@ -279,6 +285,8 @@ class Annotations:
         return change
 
     def _apply(self, change: Change) -> None:
+        if change.outside is not None:
+            change.outside[1]()
         self._classes = change.classes[1]
         if isinstance(change.labels, LabelChange):
             self._labels.apply(change.labels)
@@ -288,7 +296,7 @@ class Annotations:
             self._skipped = change.skipped[1]
 
     def _settle(self, change: Change, record: Mapping[str, Any]) -> None:
-        if self._journal is not None:
+        if self._journal is not None and change.outside is None:
             try:
                 self._journal.append(record)
             except StplmError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -72,6 +72,8 @@ class Change:
     regions: tuple[tuple[Region, ...], tuple[Region, ...]] | None = None
     skipped: tuple[frozenset[str], frozenset[str]] | None = None
     """Skipped cells before and after."""
+    outside: tuple[Callable[[], None], Callable[[], None]] | None = None
+    """Of an action elsewhere than on the annotations, e.g. on the cell table: what takes it back, what does it."""
 
     def reversed(self) -> Change:
         """The change that takes this one back."""
@@ -82,6 +84,7 @@ class Change:
             (self.renamed[1], self.renamed[0]) if self.renamed else None,
             (self.regions[1], self.regions[0]) if self.regions else None,
             (self.skipped[1], self.skipped[0]) if self.skipped else None,
+            (self.outside[1], self.outside[0]) if self.outside else None,
         )
 
     @property
@@ -95,6 +98,7 @@ class Change:
             or bool(self.labels)
             or (self.regions is not None and self.regions[0] != self.regions[1])
             or (self.skipped is not None and self.skipped[0] != self.skipped[1])
+            or self.outside is not None
         )
 
 

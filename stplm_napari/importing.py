@@ -20,6 +20,7 @@ from stplm_napari.jobs import Job, Slot
 from stplm_napari.replay import put_column
 from stplm_napari.script import Beside, writes
 from stplm_napari.steps import Step
+from stplm_napari.tasks import FROM_LABELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -131,16 +132,38 @@ class Importer:
             n = sum(len(entry["cells"]) for entry in labels)
             words += [f"{n:,} labels"] if n else []
             if choice.column:
-                given = {"path": str(preview.path), "name": choice.column, "classes": names}
-                put_column(session.table, preview.path, choice.column, names)
-                session.record(Step("import_column", given))
-                session.classes_changed.emit()
+                self._put_column(preview.path, choice.column, names)
                 words.append(f"the column {choice.column}")
             self.preview = None
             self.done = f"{preview.path.name}: {' and '.join(words) or 'nothing'} put in."
             return True
 
         return self.putting.take(self._workspace.jobs.start(f"Importing {preview.path.name}", run, put))
+
+    def _put_column(self, path: Path, name: str, classes: Mapping[str, str]) -> None:
+        """Write a column of the cell table, as an action that can be undone. Raises LabelError."""
+        workspace, session = self._workspace, self._workspace.session
+        table, before = session.table, session.table.obs.get(name)
+        put_column(table, path, name, classes)
+        made = table.obs[name]
+        step = Step("import_column", {"path": str(path), "name": name, "classes": dict(classes)})
+
+        def do() -> None:
+            table.obs[name] = made
+            session.record(step)
+            session.columns_changed()
+
+        def take_back() -> None:
+            if before is None:
+                del table.obs[name]
+            else:
+                table.obs[name] = before
+            session.steps = [old for old in session.steps if old is not step]
+            if before is None and workspace.base.get("column") == name:
+                workspace.base = {"source": FROM_LABELS}
+            session.columns_changed()
+
+        session.annotations.do_outside(step, do, take_back)
 
 
 def preview_of(path: Path, section: Any, table: Any) -> Preview:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,19 +28,48 @@ if TYPE_CHECKING:
     from stplm_napari.session import Session
 
 _TITLE = "Drawing the map"
+_MANY = 10_000
+"""Of more cells than these, stray ones do not widen the view."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where cells are drawn, in the order in which they are.
+
+    ``rows`` (m,) are those that have a place, ``xy`` (m, 2) float32 theirs, ``low`` and ``high`` the corners of the
+    window that shows all of them but stray ones.
+    """
+
+    rows: NDArray[np.int64]
+    xy: NDArray[np.float32]
+    low: NDArray[np.floating]
+    high: NDArray[np.floating]
+
+    @classmethod
+    def of(cls, xy: NDArray[np.float32], order: NDArray[np.int64]) -> Places:
+        """Of (n, 2) places and an order of their rows: a tenth of a second for a million."""
+        rows = order[(np.isfinite(xy[:, 0]) & np.isfinite(xy[:, 1]))[order]]
+        placed = np.ascontiguousarray(xy[rows], np.float32)
+        if len(placed) > _MANY:
+            low, high = np.percentile(placed, [0.02, 99.98], axis=0)
+        elif len(placed):
+            low, high = placed.min(axis=0), placed.max(axis=0)
+        else:
+            low = high = np.zeros(2)
+        return cls(rows, placed, low, high)
 
 
 @dataclass(frozen=True)
 class CellMap:
     """Places of all cells on a map, and what finds them.
 
-    ``xy`` is (n_cells, 2) float32, not finite for cells that are not on it. ``order`` holds all rows in a random, fixed
+    ``xy`` is (n_cells, 2) float32, not finite for cells that are not on it. ``places`` holds them in a random, fixed
     order: drawn so, no class lies on top because of where it stands in the table, and a beginning of it is a sample.
     """
 
     xy: NDArray[np.float32]
     picker: CellPicker
-    order: NDArray[np.int64]
+    places: Places
     words: str = ""
     """Where it comes from, a sentence."""
 
@@ -51,7 +80,7 @@ class CellMap:
         picker = CellPicker(None, np.arange(1, len(xy) + 1), xy.astype(np.float64))
         _ = picker.grid
         picker.cell_at((0.0, 0.0), reach_um=1.0)
-        return cls(xy, picker, np.random.default_rng(0).permutation(len(xy)), words)
+        return cls(xy, picker, Places.of(xy, np.random.default_rng(0).permutation(len(xy))), words)
 
 
 class MapMaker:
@@ -103,7 +132,7 @@ class MapMaker:
             seconds, n, fitted = time.monotonic() - started, len(cells.xy), result.uns[keys.UNS_MAP]["fitted"]
             rest = f"; fitted on {fitted:,} of them, the others put among these" if fitted < n else ""
             words = f"{n:,} cells, drawn at {datetime.now():%H:%M} in {seconds:.0f} s{rest}."
-            self._take(CellMap(cells.xy, cells.picker, cells.order, words))
+            self._take(replace(cells, words=words))
             return True
 
         return self.making.take(self._jobs.start(_TITLE, run, put, unit="cells"))

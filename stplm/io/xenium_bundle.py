@@ -124,19 +124,13 @@ def base_section(bundle: Bundle, *, labels: bool, transcripts: bool) -> SpatialD
     if section is None:
         section, theirs = SpatialData(), False
         if present:
-            import dask.array as da
-
-            group = masks.open_masks(path)
-            for i in present:
-                section.labels[_MASK_NAMES[i]] = masks.label_pyramid(da.from_array(group[f"masks/{i}"]))
+            for name, pyramid in masks.pyramids(path, present).items():
+                section.labels[name] = pyramid
     if points is not None and not theirs:
         from stplm.io.transcripts import read_transcripts
 
         section.points[keys.TRANSCRIPTS] = read_transcripts(points, bundle.pixel_size)
     return section
-
-
-_MASK_NAMES = (keys.NUCLEUS_LABELS, keys.CELL_LABELS)
 
 
 def _by_spatialdata_io(folder: Path, present: list[int], transcripts: bool) -> SpatialData | None:
@@ -161,9 +155,7 @@ def _by_spatialdata_io(folder: Path, present: list[int], transcripts: bool) -> S
             )
     except (AssertionError, AttributeError, KeyError, OSError, TypeError, ValueError):
         return None
-    for i in present:
-        name = _MASK_NAMES[i]
-        pyramid = masks.label_pyramid(section.labels[name].data)
+    for name, pyramid in masks.pyramids(folder / MASKS, present).items():
         del section.labels[name]
         section.labels[name] = pyramid
     return section

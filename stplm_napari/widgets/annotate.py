@@ -97,7 +97,7 @@ class AnnotateWidget(Dock):
             self.listen(signal, self.refresh)
         for signal in (session.active_class_changed, self.workspace.live_changed, self.workspace.embedding.changed):
             self.listen(signal, self.refresh)
-        for signal in (session.regions_changed, session.skips_changed, session.tool_changed):
+        for signal in (session.regions_changed, session.skips_changed, session.tool_changed, session.classes_changed):
             self.listen(signal, self.refresh)
         session.failed.connect(self.error.show_error)
         self._connections.append(lambda: session.failed.disconnect(self.error.show_error))
@@ -245,6 +245,7 @@ def step_words(step: Step) -> str:
         "change_class": f"change {p.get('name')}",
         "remove_class": f"remove {p.get('name')}",
         "merge_classes": f"merge {p.get('name')} into {p.get('into')}",
+        "import_column": f"import the column {p.get('name')}",
         "skip_cells": f"skip {cells}",
         "clear_skips": "ask about skipped cells again",
         "add_region": f"draw {p.get('name')}",

@@ -13,6 +13,7 @@ from stplm_napari.widgets.genesearch import GeneSearch
 from stplm_napari.widgets.range import RangeBar
 from stplm_napari.widgets.scale import ColourScale
 from stplm_napari.widgets.style import text
+from stplm_napari.widgets.throttle import Throttle
 
 if TYPE_CHECKING:
     from stplm_napari.widgets.common import Dock
@@ -49,7 +50,7 @@ class ColouringBar(QWidget):
         tip = "Cells whose calibrated confidence (0 to 1) is lower are drawn grey. The classes themselves stay."
         self.slider.setToolTip(tip)
         self.words.setToolTip(tip)
-        self.slider.valueChanged.connect(lambda value: self._session.colour(unsure_below=value / 100))
+        self.slider.valueChanged.connect(Throttle(self._be_unsure_below, self).take)
         self.n_unsure = text(kind="hint", wrap=False)
         self.unsure = QWidget()
         row = QHBoxLayout(self.unsure)
@@ -106,6 +107,9 @@ class ColouringBar(QWidget):
         self.about.setVisible(bool(self.about.text()))
 
     # --- inside ---
+
+    def _be_unsure_below(self, percent: int) -> None:
+        self._session.colour(unsure_below=percent / 100)
 
     def _list_sources(self) -> None:
         offered = self._session.sources.offered()

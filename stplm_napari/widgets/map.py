@@ -121,7 +121,7 @@ class MapWidget(Dock):
         if cells is not self._shown:
             self._shown = cells
             if cells is not None:
-                self.view.show_places(cells.xy, cells.order)
+                self.view.show_places(cells.places)
                 if self.maker.view is not None:
                     self.view.visible = self.maker.view
                 self.recolour()

@@ -19,6 +19,8 @@ from stplm_napari.sketch import Sketch
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from stplm_napari.mapping import Places
+
 _LEFT, _MIDDLE = 1, 3
 _WHILE_MOVING, _AT_FIRST = 40_000, 120_000
 """Points that are drawn while the view moves, and when it has come to rest for the first time."""
@@ -64,6 +66,7 @@ class MapView(QWidget):
         self.canvas.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Ignored)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumHeight(280)
+        self._places: Places | None = None
         self._xy = np.zeros((0, 2), np.float32)
         self._order = np.zeros(0, np.int64)
         self._drawable = np.zeros(0, bool)
@@ -89,12 +92,10 @@ class MapView(QWidget):
 
     # --- what is shown ---
 
-    def show_places(self, xy: NDArray[np.float32], order: NDArray[np.int64]) -> None:
-        """Put points at (n, 2) places, to be drawn in that order of rows; they are grey until :meth:`show_colours`."""
+    def show_places(self, places: Places) -> None:
+        """Put points there, to be drawn in that order; they are grey until :meth:`show_colours`."""
         self._remove_points()
-        finite = np.asarray(np.isfinite(xy).all(axis=1))
-        self._order = order[finite[order]]
-        self._xy = np.ascontiguousarray(xy[self._order], np.float32)
+        self._places, self._order, self._xy = places, places.rows, places.xy
         self._drawable = np.ones(len(self._order), bool)
         self._budget = _AT_FIRST
         if len(self._xy):
@@ -159,13 +160,10 @@ class MapView(QWidget):
 
     def show_all(self) -> None:
         """Zoom so that all cells are in view."""
-        if len(self._xy):
-            low, high = np.percentile(self._xy, [0.02, 99.98], axis=0) if len(self._xy) > 10_000 else self._extremes()
+        if self._places is not None and len(self._xy):
+            low, high = self._places.low, self._places.high
             size = np.maximum(high - low, 1e-3)
             self.visible = (*(low - 0.04 * size), *(1.08 * size))
-
-    def _extremes(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return self._xy.min(axis=0), self._xy.max(axis=0)
 
     @property
     def visible(self) -> tuple[float, float, float, float]:

@@ -9,6 +9,7 @@ from qtpy.QtWidgets import QCheckBox, QHBoxLayout, QWidget
 from superqt import QDoubleRangeSlider
 
 from stplm_napari.widgets.style import button
+from stplm_napari.widgets.throttle import Throttle
 
 if TYPE_CHECKING:
     from stplm_napari.colourings import Numbers
@@ -23,7 +24,8 @@ class RangeBar(QWidget):
         self._session = session
         self.slider = QDoubleRangeSlider(Qt.Orientation.Horizontal)
         self.slider.setToolTip("Drag the ends: lower values have the first colour, higher ones the last")
-        self.slider.valueChanged.connect(self._move)
+        moved = Throttle(self._move, self)
+        self.slider.valueChanged.connect(lambda pair: moved.take(self._session.colouring.by, pair))
         self.log = QCheckBox("log")
         self.log.setToolTip("Colours go with log(1 + value): tells few counts apart where some cells have many")
         self.log.toggled.connect(self._use_log)
@@ -50,9 +52,9 @@ class RangeBar(QWidget):
         self.log.blockSignals(False)
         self.reset.setEnabled(how.by in how.ranges)
 
-    def _move(self, pair: tuple[float, float]) -> None:
+    def _move(self, key: str, pair: tuple[float, float]) -> None:
         how = self._session.colouring
-        self._session.colour(ranges={**how.ranges, how.by: (float(pair[0]), float(pair[1]))})
+        self._session.colour(ranges={**how.ranges, key: (float(pair[0]), float(pair[1]))})
 
     def _use_log(self, on: bool) -> None:
         how = self._session.colouring

@@ -16,6 +16,7 @@ from stplm_napari.changes import CellClass
 from stplm_napari.importing import NEW, suggest_class
 from stplm_napari.journal import Journal
 from stplm_napari.script import script
+from stplm_napari.widgets.annotate import step_words
 from stplm_napari.widgets.common import open_dock
 from stplm_napari.workspace import Workspace
 
@@ -138,6 +139,16 @@ def test_cell_groups_become_labels_or_a_column(workspace: Workspace, qtbot: Any,
     else:
         assert session.table.obs["groups"].dropna().to_dict() == dict.fromkeys(ids[:30:3], "T cell")
         assert not len(session.annotations.labels)
+        assert "replay.put_column(table" in script(session.steps)
+        session.colour(by="obs:groups")
+        assert step_words(session.annotations.can_undo) == "import the column groups"
+        workspace.undo()
+        assert "groups" not in session.table.obs
+        assert session.colouring.by != "obs:groups"
+        assert "put_column" not in script(session.steps)
+        path.unlink()  # what was undone comes back without its file
+        workspace.redo()
+        assert session.table.obs["groups"].dropna().to_dict() == dict.fromkeys(ids[:30:3], "T cell")
         assert "replay.put_column(table" in script(session.steps)
 
 

@@ -16,6 +16,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from stplm import keys
+from stplm_napari.mapping import Places
 
 pytestmark = pytest.mark.gui
 
@@ -230,7 +231,7 @@ def test_of_many_cells_a_part_is_drawn_while_the_view_moves(dock: Any, qtbot: An
     n = 400_000
     xy = np.random.default_rng(0).normal(size=(n, 2)).astype(np.float32)
     view = dock.view
-    view.show_places(xy, np.random.default_rng(1).permutation(n))
+    view.show_places(Places.of(xy, np.random.default_rng(1).permutation(n)))
     view.canvas.events.mouse_wheel(pos=np.array([100, 100]), delta=(0.0, 1.0), modifiers=())
     assert view.n_drawn <= 40_000
     qtbot.waitUntil(lambda: view.n_drawn >= 100_000, timeout=10_000)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from qtpy.QtCore import QObject
 
 from stplm import keys
 from stplm_napari.layers import make_layers
@@ -16,6 +17,7 @@ from stplm_napari.paint import paint
 from stplm_napari.results import Result
 from stplm_napari.session import CLASS, CONFIDENCE, UNKNOWN, Prediction, Session
 from stplm_napari.steps import Step
+from stplm_napari.widgets.throttle import Throttle
 
 N = 144
 
@@ -92,3 +94,14 @@ def test_the_choice_is_there_when_the_score_is(session: Session, qtbot: Any) -> 
     assert session.colouring.by == UNKNOWN
     assert bar.scale.isVisibleTo(bar)
     assert not bar.unsure.isVisibleTo(bar)
+
+
+def test_a_dragged_range_is_painted_once_a_frame_and_ends_at_the_last(qtbot: Any) -> None:
+    seen: list[int] = []
+    parent = QObject()
+    throttle = Throttle(seen.append, parent)
+    for value in range(50):
+        throttle.take(value)
+    assert seen == [0], "the first is not waited for"
+    qtbot.waitUntil(lambda: seen[-1] == 49, timeout=5_000)
+    assert len(seen) <= 3
