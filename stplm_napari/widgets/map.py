@@ -93,7 +93,8 @@ class MapWidget(Dock):
         self.listen(workspace.embedding.changed, self.refresh)
         for signal in (session.painted, session.predicted, session.colouring_changed, workspace.drawing.changed):
             self.listen(signal, self._recolouring.start)
-        self.listen(self._viewer.events.theme, self._recolouring.start)
+        for follow in (self._recolouring.start, self._show_arrows):
+            self.listen(self._viewer.events.theme, follow)
         self.listen(session.selection_changed, self._show_selected)
         self.listen(workspace.arrows.changed, self._show_arrows)
         self.view.lassoed.connect(self._on_lasso)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from stplm_napari.suggesting import Suggesting, Suggestion
     from stplm_napari.widgets.common import Dock
 
+_CALLED_PX = 132
 _SHOWN = 20
 
 
@@ -66,7 +67,7 @@ class QueueRow(QFrame):
         line.setContentsMargins(5, 3, 6, 3)
         line.setSpacing(7)
         self.called, self.why = text(wrap=False), text(kind="hint", wrap=False)
-        self.called.setFixedWidth(122)
+        self.called.setFixedWidth(_CALLED_PX)
         self.why.setMinimumWidth(80)
         self._reason = ""
         line.addWidget(self.called)
@@ -75,7 +76,9 @@ class QueueRow(QFrame):
     def show_suggestion(self, shown: Suggestion, name: str, sure: float, colour: str, current: bool) -> None:
         """Show one."""
         self._row = shown.row
-        short = self.called.fontMetrics().elidedText(name, Qt.TextElideMode.ElideRight, 72)
+        metrics = self.called.fontMetrics()
+        room = _CALLED_PX - metrics.horizontalAdvance("●  0.00") - 6
+        short = metrics.elidedText(name, Qt.TextElideMode.ElideRight, room)
         dot = f'<span style="color:{colour}">●</span> ' if colour else ""
         self.called.setText(f"{dot}{short} {sure:.2f}" if name else shown.cell)
         self._reason = shown.reason
