@@ -69,6 +69,7 @@ def sessions(window: Window, folder: Path) -> list[Row]:
     """Everything saved, and opened again as it was: onto the section that is open, and with its section read beside."""
     session, workspace, n = window.session, window.workspace, window.session.table.n_obs
     path = folder / "benchmark.stplm"
+    workspace.mapping.by_itself = False  # a map of its vectors would be drawn of each session, for minutes
     labels, called = len(session.annotations.labels), session.prediction.source if session.prediction else ""
     kept = "session opened on its section, which is open, cells drawn"
     read = "session opened, cells drawn"
