@@ -58,7 +58,8 @@ def held(workspace: Workspace, path: Path) -> Held | None:
 def as_it_came(table: AnnData, obs: frozenset[str], obsm: frozenset[str]) -> AnnData:
     """A table without what was added to it; arrays are shared, not copied."""
     bare = snapshot(table)
-    bare.obs = bare.obs[[name for name in bare.obs if str(name) in obs]]
+    for name in [name for name in bare.obs if str(name) not in obs]:
+        del bare.obs[name]  # column by column: choosing the others would copy them
     for name in [name for name in bare.obsm if str(name) not in obsm]:
         del bare.obsm[name]
     about = bare.uns.get(keys.UNS, {})

@@ -122,11 +122,12 @@ class MapWidget(Dock):
         if cells is not self._shown:
             self._shown = cells
             if cells is not None:
-                self.view.show_places(cells.places)
-                if self.maker.view is not None:
-                    self.view.visible = self.maker.view
-                self.recolour()
-                self._show_selected()
+                with self.view.one_draw():
+                    self.view.show_places(cells.places)
+                    if self.maker.view is not None:
+                        self.view.visible = self.maker.view
+                    self.recolour()
+                    self._show_selected()
         self._show_arrows()
         self._show_tool()
 

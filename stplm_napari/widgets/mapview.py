@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,6 +77,7 @@ class MapView(QWidget):
         self._arrows: list[Any] = []
         self._budget = _AT_FIRST
         self._n_drawn = 0
+        self._waits = False
         self._pressed: tuple[NDArray[np.float64], int, bool] | None = None
         self._moved = 0.0
         self._line: list[NDArray[np.float64]] = []
@@ -91,6 +93,16 @@ class MapView(QWidget):
         self.canvas.events.resize.connect(lambda _: self._draw_moving())
 
     # --- what is shown ---
+
+    @contextlib.contextmanager
+    def one_draw(self) -> Iterator[None]:
+        """Several changes at once: the cells are drawn when all are made."""
+        self._waits = True
+        try:
+            yield
+        finally:
+            self._waits = False
+            self._draw_at_rest()
 
     def show_places(self, places: Places) -> None:
         """Put points there, to be drawn in that order; they are grey until :meth:`show_colours`."""
@@ -223,6 +235,8 @@ class MapView(QWidget):
 
     def _draw_at_rest(self) -> None:
         """As many points as there is time for; more of them after a frame that was quick."""
+        if self._waits:
+            return
         if self._draw(self._budget) > self._budget:
             self._frame = self.canvas.n_frames
             self._more.start()
