@@ -3,8 +3,8 @@
     python benchmarks/perturbation.py                          # all of it; writes docs/perturbation.md (half an hour)
     python benchmarks/perturbation.py --only markers --docs "" # the table of marker genes, printed
 
-The reference way writes a data-set row a variant with Hugging Face's ``datasets``; where that is not installed (it is
-no dependency), it writes the same rows into an Arrow table, which is quicker than what is compared with.
+The reference way writes a data-set row a variant with Hugging Face's ``datasets``; where that is not installed
+(the extra ``bench`` brings it), the same rows go into an Arrow table, which is quicker.
 """
 
 from __future__ import annotations

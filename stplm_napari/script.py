@@ -198,8 +198,9 @@ def _labels(params: Mapping[str, Any], beside: Beside) -> list[str]:
 @writes("embed", "A vector for every cell")
 def _embed(params: Mapping[str, Any], beside: Beside) -> list[str]:
     given = ", ".join(f"{key}={value!r}" for key, value in params.items())
-    kept = ", keep_adapted=OUT / 'adapted'" if params.get("adapt") else ""
-    return [f"stplm.embed(table, {given}{kept})"]
+    if not params.get("adapt"):
+        return [f"stplm.embed(table, {given})"]
+    return ["OUT.mkdir(exist_ok=True)", f"stplm.embed(table, {given}, keep_adapted=OUT / 'adapted')"]
 
 
 @writes("umap", "A map of the cells")

@@ -2,8 +2,8 @@
 
 After Geneformer's tokenizer (Theodoris et al. 2023), which STPLM uses: counts over the cell's total, times 10,000,
 over the gene's median; genes in descending order; ``<cls>`` in front; cut to the model's length; a Hugging Face data
-set of rows. Where ``datasets`` is not installed (it is no dependency) the same rows go into an Arrow table, which is
-quicker.
+set of rows. Where ``datasets`` is not installed (the extra ``bench`` brings it) the same rows go into an Arrow table,
+which is quicker.
 """
 
 from __future__ import annotations

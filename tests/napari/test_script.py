@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -115,6 +116,32 @@ def test_clicks_undo_and_many_labels_replay_to_the_last_bit(session: Session, tm
     assert back.obs[keys.LABEL].dropna().astype(str).to_dict() == session.annotations.series().to_dict()
     place = list(back.obs[keys.LABEL].cat.categories).index("Tumour")
     assert back.uns[f"{keys.LABEL}_colors"][place] == "#123456"
+
+
+def test_an_adapted_embedding_replays_to_the_last_bit(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = "import importlib\nimportlib.import_module('stplm.tasks.adapt').STEPS['tissue'] = 6\n"
+    monkeypatch.setitem(importlib.import_module("stplm.tasks.adapt").STEPS, "tissue", 6)
+    given, table = {**EMBED, "adapt": True}, snapshot(session.table)
+    before = np.asarray(table.obsm[keys.X_STPLM]).copy()
+    tasks.embed(table, {**given, "keep_adapted": tmp_path / "kept"})
+    result = Result.embedding_of(table)
+    assert session.put_embedding(result, session.revision, Embedding("m", "12:00", 1.0), Step("embed", given))
+    assert not np.array_equal(session.table.obsm[keys.X_STPLM], before)
+    for name, part in (seeds := stplm.seed_labels(session.table, per_class=4).dropna()).groupby(seeds):
+        if session.annotations.get(str(name)) is None:
+            session.annotations.add_class(str(name))
+        session.label(list(part.index), str(name))
+    classify(session)
+    (tmp_path / "here").mkdir()
+    path = write_script(steps_now(session), tmp_path / "here" / "nest.py")
+    text = path.read_text(encoding="utf-8")
+    doc, future, rest = text.partition("from __future__ import annotations\n")
+    path.write_text(doc + future + steps + rest if future else steps + text, encoding="utf-8")
+    same(run(path, tmp_path / "back.h5ad"), session)
+    kept = stplm.load_model(tmp_path / "here" / "nest_output" / "adapted")
+    assert kept.fingerprint() == stplm.load_model(tmp_path / "kept").fingerprint()
 
 
 def test_profiles_with_a_few_own_labels_replay_from_a_notebook(
