@@ -7,12 +7,14 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anndata
 import numpy as np
 import pytest
+import torch
 
 import stplm
 from stplm import keys
@@ -119,16 +121,21 @@ def test_clicks_undo_and_many_labels_replay_to_the_last_bit(session: Session, tm
 
 
 def test_an_adapted_embedding_replays_to_the_last_bit(
-    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    steps = "import importlib\nimportlib.import_module('stplm.tasks.adapt').STEPS['tissue'] = 6\n"
+    # Sums of as many threads in both processes, or training ends in other last bits.
+    steps = "import importlib, torch\ntorch.set_num_threads(1)\n"
+    steps += "importlib.import_module('stplm.tasks.adapt').STEPS['tissue'] = 6\n"
+    before = torch.get_num_threads()
+    request.addfinalizer(partial(torch.set_num_threads, before))
+    torch.set_num_threads(1)
     monkeypatch.setitem(importlib.import_module("stplm.tasks.adapt").STEPS, "tissue", 6)
     given, table = {**EMBED, "adapt": True}, snapshot(session.table)
-    before = np.asarray(table.obsm[keys.X_STPLM]).copy()
+    plain = np.asarray(table.obsm[keys.X_STPLM]).copy()
     tasks.embed(table, {**given, "keep_adapted": tmp_path / "kept"})
     result = Result.embedding_of(table)
     assert session.put_embedding(result, session.revision, Embedding("m", "12:00", 1.0), Step("embed", given))
-    assert not np.array_equal(session.table.obsm[keys.X_STPLM], before)
+    assert not np.array_equal(session.table.obsm[keys.X_STPLM], plain)
     for name, part in (seeds := stplm.seed_labels(session.table, per_class=4).dropna()).groupby(seeds):
         if session.annotations.get(str(name)) is None:
             session.annotations.add_class(str(name))
