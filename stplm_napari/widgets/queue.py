@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from stplm_napari.suggesting import Suggesting, Suggestion
     from stplm_napari.widgets.common import Dock
 
-_CALLED_PX = 132
+_CALLED_PX = 146
 _SHOWN = 20
 
 
@@ -76,6 +76,7 @@ class QueueRow(QFrame):
     def show_suggestion(self, shown: Suggestion, name: str, sure: float, colour: str, current: bool) -> None:
         """Show one."""
         self._row = shown.row
+        self.called.ensurePolished()  # before that it has another font
         metrics = self.called.fontMetrics()
         room = _CALLED_PX - metrics.horizontalAdvance("●  0.00") - 6
         short = metrics.elidedText(name, Qt.TextElideMode.ElideRight, room)
@@ -92,7 +93,8 @@ class QueueRow(QFrame):
         self._elide()
 
     def _elide(self) -> None:
-        room = self.width() - self.called.width() - 22
+        self.why.ensurePolished()
+        room = self.width() - self.called.width() - 30
         self.why.setText(self.why.fontMetrics().elidedText(self._reason, Qt.TextElideMode.ElideRight, max(room, 80)))
 
     def mousePressEvent(self, event: Any) -> None:
