@@ -188,17 +188,18 @@ def test_a_cell_is_inspected(workspace: Any, dock: Any, qtbot: Any) -> None:
     camera, native = workspace.viewer.scene.camera, workspace.viewer.window._qt_viewer.canvas.native
     from qtpy.QtCore import QPoint, Qt
 
-    place = (np.array([x, y]) - np.array(camera.center[-1:-3:-1])) * camera.zoom
-    at = QPoint(round(native.width() / 2 + place[0]), round(native.height() / 2 + place[1]))
+    def at() -> QPoint:  # the canvas may still be given its size
+        place = (np.array([x, y]) - np.array(camera.center[-1:-3:-1])) * camera.zoom
+        return QPoint(round(native.width() / 2 + place[0]), round(native.height() / 2 + place[1]))
 
     def hovers() -> bool:
-        for to in (at + QPoint(1, 0), at):  # a busy machine may lose a move
-            qtbot.mouseMove(native, to)
+        for by in (1, 0):  # a busy machine may lose a move
+            qtbot.mouseMove(native, at() + QPoint(by, 0))
         return bool(workspace.viewing.watch.hovered == 30)
 
     qtbot.waitUntil(hovers, timeout=5000)
     qtbot.waitUntil(lambda: inspect.cell_id.text() == "cell-30", timeout=3000)
-    qtbot.mouseClick(native, Qt.MouseButton.LeftButton, pos=at)
+    qtbot.mouseClick(native, Qt.MouseButton.LeftButton, pos=at())
     assert workspace.viewing.watch.pinned == 30
     assert "Cell looked at" in workspace.viewer.layers
     words = " ".join(label.text() for label in inspect.facts.findChildren(QLabel))
