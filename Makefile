@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 OUT    ?= demo_output
 
-.PHONY: setup demo test check bench bench-annotation clean
+.PHONY: setup demo test check bench bench-setup bench-annotation clean
 
 setup: $(VENV)/.ready
 
@@ -35,12 +35,13 @@ test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/napari \
 		|| OMP_NUM_THREADS=1 $(BIN)/python -m pytest --last-failed --last-failed-no-failures none tests/napari
 
-bench: setup
+bench-setup: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
+
+bench: bench-setup
 	$(BIN)/python -m benchmarks.run $(BENCH)
 
-bench-annotation: setup
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
+bench-annotation: bench-setup
 	$(BIN)/python benchmarks/annotation.py
 
 clean:

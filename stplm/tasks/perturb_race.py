@@ -30,8 +30,6 @@ _PRIOR = 4
 """The spread over a gene's cells is taken together with the typical one, as if that had been seen in so many cells."""
 _CELLS = 50_000
 """Of a larger choice of cells, so many are drawn from: more than any gene needs."""
-
-
 _BLOCK = 1024
 """Cells at once: few variants of each, so many cells, or sentences of one length would be few."""
 
@@ -79,8 +77,8 @@ class Race:
             new = self._at[gene][len(self.found[gene]) : cells]
             wanted += [(int(cell), gene) for cell in new]
         wanted.sort()
-        mine = self.sets.take(np.sort(genes))
         row = np.sort(genes)
+        mine = self.sets.take(row)
         places = np.array([cell for cell, _ in wanted], dtype=np.int64)
         inside = np.searchsorted(row, np.array([gene for _, gene in wanted], dtype=np.int64))
         key = places * len(row) + inside
