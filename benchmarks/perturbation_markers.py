@@ -69,7 +69,7 @@ def measure(model: str = "default", most_cells: int = MOST_CELLS, seed: int = 0)
         mine = np.flatnonzero((truth == name) & pd.isna(labels))
         chosen = np.sort(random.choice(mine, min(most_cells, len(mine)), replace=False))
         markers = gene_sets(table, np.arange(table.n_vars), {"markers": genes})
-        others = _others(markers, Expression.of(cells.counts[chosen]), seed)
+        others = _others(markers, Expression.of(cells.counts, chosen), seed)
         symbols = table.var_names
         sets = {"markers": list(genes), **{f"random {i}": [symbols[g] for g in o] for i, o in enumerate(others)}}
         found = stplm.perturb(

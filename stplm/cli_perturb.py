@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stplm import keys
 from stplm.cli_common import positive, progress_bar, read_labels, read_table, say
 from stplm.errors import SectionError, StplmError
+from stplm.io.laid_out import as_table_file
+from stplm.io.staged import make_folder
+from stplm.io.table_file import TableFile
 from stplm.tasks.perturb_edits import MODES
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
+    from stplm.models import Model
     from stplm.tasks.classifier import Classifier
     from stplm.tasks.perturb_result import Perturbation
 
@@ -53,37 +62,27 @@ def run(arguments: argparse.Namespace) -> None:
     import stplm
 
     genes = arguments.genes if arguments.genes == "all" else [g for g in arguments.genes.split(",") if g.strip()]
-    labels = arguments.labels
-    labels = labels if labels in (None, _PROFILES, _NONE) else read_labels(labels)
-    _, table = read_table(arguments.section, images=False, labels=False)
-    model = stplm.load_model(arguments.model)
-    classifier = None
-    if labels is None and model.heads is not None:
-        stplm.predict(table, model)
-    elif isinstance(labels, str) and labels == _NONE:
-        model.heads = None
-    else:
-        classifier = _classifier(table, model, _PROFILES if labels is None else labels)
-    found = stplm.perturb(
-        table,
-        model,
-        genes=genes,
-        mode=arguments.mode,
-        combine=arguments.combine,
-        cells=_cells(table, arguments.cells),
-        goal=arguments.goal,
-        start=arguments.start,
-        classifier=classifier,
-        measure=arguments.measure,
-        top=arguments.top,
-        nulls=arguments.nulls,
-        spatial=False if arguments.no_neighbours else None,
-        out=arguments.out,
-        device=arguments.device,
-        dtype=arguments.dtype,
-        seed=arguments.seed,
-        progress=progress_bar("variants"),
-    )
+    with _section(arguments) as (section, obs, model, classifier):
+        found = stplm.perturb(
+            section,
+            model,
+            genes=genes,
+            mode=arguments.mode,
+            combine=arguments.combine,
+            cells=_cells(obs, arguments.cells),
+            goal=arguments.goal,
+            start=arguments.start,
+            classifier=classifier,
+            measure=arguments.measure,
+            top=arguments.top,
+            nulls=arguments.nulls,
+            spatial=False if arguments.no_neighbours else None,
+            out=arguments.out,
+            device=arguments.device,
+            dtype=arguments.dtype,
+            seed=arguments.seed,
+            progress=progress_bar("variants"),
+        )
     for line in summary(found):
         say(line)
     say(f"Wrote {arguments.out}")
@@ -104,7 +103,34 @@ def summary(found: Perturbation) -> list[str]:
     ]
 
 
-def _classifier(table: AnnData, model: Any, labels: Any) -> Classifier:
+@contextmanager
+def _section(arguments: argparse.Namespace) -> Iterator[tuple[AnnData | Path, pd.DataFrame, Model, Any]]:
+    """The section with its classes: a table, or the path of a table file where it is worked on piece by piece; its obs
+    columns, the model, and the head that says the classes, if any."""
+    import stplm
+
+    given = arguments.labels
+    labels = given if given in (None, _PROFILES, _NONE) else read_labels(given)
+    model = stplm.load_model(arguments.model)
+    if labels is None and model.heads is not None:
+        _, table = read_table(arguments.section, images=False, labels=False)
+        stplm.predict(table, model)
+        yield table, table.obs, model, None
+        return
+    if given == _NONE:
+        model.heads = None
+    labels = _PROFILES if labels is None else labels
+    make_folder(Path(arguments.out).expanduser().parent)
+    with as_table_file(arguments.section, arguments.out, progress_bar("counts")) as file:
+        if file is not None:
+            with _classified(file, arguments, model, labels) as (work, head):
+                yield work, _obs(work), model, head
+            return
+        _, table = read_table(arguments.section, images=False, labels=False)
+        yield table, table.obs, model, None if given == _NONE else _classifier(table, model, labels)
+
+
+def _classifier(table: AnnData, model: Model, labels: Any) -> Classifier:
     import stplm
 
     stplm.embed(table, model, clusters=0)
@@ -114,17 +140,47 @@ def _classifier(table: AnnData, model: Any, labels: Any) -> Classifier:
     return fitted
 
 
-def _cells(table: AnnData, given: str | None) -> Any:
+@contextmanager
+def _classified(
+    file: Path, arguments: argparse.Namespace, model: Model, labels: Any
+) -> Iterator[tuple[Path, Path | None]]:
+    """:func:`_classifier` of a table file: a copy of it with the classes, and the folder of the head, both beside the
+    output until the body ends."""
+    from stplm.tasks.classify_file import classify_file
+    from stplm.tasks.embed_file import embed_file
+
+    if arguments.labels == _NONE:
+        yield file, None
+        return
+    out = Path(arguments.out).expanduser()
+    work, head = out.with_name(f".{out.name}.stplm-classes.h5ad"), out.with_name(f".{out.name}.stplm-head")
+    try:
+        embed_file(file, work, model, clusters=0, progress=progress_bar("cells"))
+        seeds = isinstance(labels, str) and labels == _PROFILES
+        classify_file(work, work, None if seeds else labels, head_out=head, progress=progress_bar("cells"))
+        yield work, head
+    finally:
+        work.unlink(missing_ok=True)
+        shutil.rmtree(head, ignore_errors=True)
+
+
+def _obs(file: Path) -> pd.DataFrame:
+    with TableFile(file) as table:
+        obs: pd.DataFrame = table.without_counts().obs
+        return obs
+
+
+def _cells(obs: pd.DataFrame, given: str | None) -> Any:
     if given is None:
         return None
     column, equals, value = given.partition("=")
     column = keys.CLASS if column == "class" else column
     if not equals:
         raise StplmError("--cells needs a column and a value.", found=given, expected="such as class=Tumour")
-    if column not in table.obs:
-        raise SectionError(f"There is no obs column {column!r}.", expected=", ".join(map(str, table.obs.columns[:20])))
-    mask = (table.obs[column].astype(str) == value).to_numpy()
+    if column not in obs:
+        raise SectionError(f"There is no obs column {column!r}.", expected=", ".join(map(str, obs.columns[:20])))
+    mask = (obs[column].astype(str) == value).to_numpy()
     if not mask.any():
-        some = ", ".join(map(str, table.obs[column].astype(str).value_counts().index[:10]))
+        some = ", ".join(map(str, obs[column].astype(str).value_counts().index[:10]))
         raise SectionError(f"No cell has {value!r} there.", where=f"obs column {column!r}", expected=f"one of {some}")
     return mask

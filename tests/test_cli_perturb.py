@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import anndata as ad
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 
 import stplm
-from stplm import cli
+from stplm import cli, cli_perturb
 from stplm.tasks.perturb_result import Perturbation
 
 
@@ -40,6 +41,17 @@ def test_genes_are_ranked_and_the_folder_reads_back(
     assert found.info["effect"] == "to_goal"
     assert found.info["cells"] == 125
     assert pd.read_parquet(out / "genes.parquet")["fdr"].notna().all()
+
+
+def test_classes_of_a_file_are_those_of_memory(section: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["perturb", section, "--genes", "EPCAM", "--labels", "side", "--cells", "class=up", "--nulls", 3, "--out"]
+    assert cli.main([str(w) for w in [*words, tmp_path / "file"]]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file"], "nothing is left beside it"
+    monkeypatch.setattr(cli_perturb, "as_table_file", lambda *_: nullcontext(None))
+    assert cli.main([str(w) for w in [*words, tmp_path / "memory"]]) == 0
+    found, expected = (Perturbation.load(tmp_path / name) for name in ("file", "memory"))
+    pd.testing.assert_frame_equal(found.genes, expected.genes)
+    assert found.info["run"] == expected.info["run"]
 
 
 def test_a_wrong_class_is_a_sentence(section: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -107,7 +107,7 @@ def attribute(
     from stplm.io.groups import as_table
     from stplm.nn.heads import ClassHeads
     from stplm.tasks.device import choose_device
-    from stplm.tasks.perturb import chosen_cells
+    from stplm.tasks.perturb_cells import chosen_cells
 
     table = as_table(table)
     head, loaded = _asked(classifier, model)

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stplm.errors import ModelError
 from stplm.io.staged import restore_interrupted, staged_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from torch import Tensor, nn
     from torch.optim import Optimizer
@@ -115,11 +116,27 @@ def fingerprint(cells: Cells) -> str:
     """SHA-256 of a section's counts, genes and positions; of one on disk, of what it was made from."""
     if checksum := getattr(cells, "checksum", ""):
         return str(checksum)
+    from stplm.tasks.cells_file import FileRows
+
     digest = hashlib.sha256()
-    for array in (cells.counts.indptr, cells.counts.indices, cells.counts.data, cells.rows, cells.xy):
+
+    def add(shape: tuple[int, ...], parts: Iterable[NDArray[Any]]) -> None:
+        digest.update(str(shape).encode())
+        for part in parts:
+            digest.update(np.ascontiguousarray(part, dtype=np.float64 if part.dtype.kind == "f" else np.int64).data)
+
+    counts: Any = cells.counts
+    if isinstance(counts, FileRows):  # the same, a stretch of cells after the other
+        indptr = np.concatenate([[0], *(np.diff(block.indptr) for block in counts.blocks())]).cumsum()
+        add(indptr.shape, [indptr])
+        for name in ("indices", "data"):
+            add((int(indptr[-1]),), (getattr(block, name) for block in counts.blocks()))
+    else:
+        for array in (counts.indptr, counts.indices, counts.data):
+            add(array.shape, [array])
+    for array in (cells.rows, cells.xy):
         if array is not None:
-            digest.update(str(array.shape).encode())
-            digest.update(np.ascontiguousarray(array, dtype=np.float64 if array.dtype.kind == "f" else np.int64).data)
+            add(array.shape, [array])
     return digest.hexdigest()
 
 

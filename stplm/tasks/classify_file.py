@@ -42,6 +42,7 @@ def classify_file(
     tumour_classes: Sequence[str] | None = None,
     scheme: Scheme = "joint",
     seed: int = 0,
+    head_out: str | Path | None = None,
     overwrite: bool = True,
     progress: Progress = no_progress,
 ) -> Path:
@@ -58,6 +59,8 @@ def classify_file(
         (:func:`stplm.seed_labels`).
     tumour_classes, scheme, seed
         As for :func:`stplm.fit_classifier`.
+    head_out
+        Folder to keep the head in, too (:meth:`stplm.Classifier.save`).
     progress
         Counts cells, four times each.
 
@@ -102,6 +105,8 @@ def classify_file(
             if found.unknown is not None:
                 edit.column(keys.UNKNOWN, found.unknown)
             edit.note(keys.UNS_PREDICTION, {"model": embedding.get("model", "unknown"), **head.to_dict()})
+        if head_out is not None:
+            head.save(head_out, overwrite=overwrite)
     progress(_PASSES * n, _PASSES * n)
     return target
 

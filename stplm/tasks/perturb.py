@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stplm.errors import SectionError
+from stplm import keys
 from stplm.models import DEFAULT, Model, load_model, versions
 from stplm.progress import Progress, no_progress
+from stplm.tasks.perturb_cells import chosen_cells, studied
 from stplm.tasks.perturb_edits import check_mode
 from stplm.tasks.perturb_sets import gene_sets
 
@@ -31,7 +32,7 @@ _KEPT_CELLS = 2000
 
 
 def perturb(
-    table: AnnData | SpatialData,
+    table: AnnData | SpatialData | str | Path,
     model: str | Path | Model = DEFAULT,
     *,
     genes: str | Sequence[str] | Mapping[str, Sequence[str]] = "all",
@@ -60,7 +61,9 @@ def perturb(
     Parameters
     ----------
     table
-        A section or its cell table; it stays as it is.
+        A section or its cell table; it stays as it is. Or the path of an ``.h5ad`` of ours (``stplm export``,
+        ``embed``, ``classify``), whose counts then stay on the disk: memory holds those of a block of cells, a few
+        numbers a cell, and, where neighbours are asked, the vectors of the tissue around the chosen cells.
     model
         A bundled model's name, a model folder, or a loaded model, adapted and fine-tuned ones too. Gene-token
         models (rank, hybrid) get token edits, cell-token models (tissue) expression edits: see
@@ -131,91 +134,76 @@ def perturb(
     Cancelled
         When ``progress`` raises it; finished parts stay in ``out``.
     """
-    from stplm.io.groups import as_table
-    from stplm.tasks.cells import prepare_cells, table_genes
+    from stplm.tasks.cells import table_genes
     from stplm.tasks.device import choose_device
     from stplm.tasks.perturb_lab import build_lab
     from stplm.tasks.perturb_study import Study
     from stplm.tokens.vocabulary import gene_places
 
-    table, loaded = as_table(table), load_model(model)
+    loaded = load_model(model)
     check_mode(mode)
-    cells_of = prepare_cells(table, loaded.encoder.genes, loaded.encoder.config)
-    chosen = chosen_cells(table, cells)
-    known = np.flatnonzero(gene_places(table_genes(table), loaded.encoder.genes) >= 0)
-    sets = gene_sets(table, known, genes, combine)
-    if spatial is None:
-        spatial = len(sets) <= _FEW_SETS and cells_of.xy is not None and top is None
-    if keep_vectors is None:
-        keep_vectors = _KEPT_CELLS if len(sets) <= _FEW_SETS and top is None else 0
-    try:
-        loaded.encoder.to(choose_device(device)).eval()
-        lab = build_lab(
-            table,
-            loaded,
-            cells_of,
-            chosen,
-            mode=mode,
-            measure=measure,
-            dtype=dtype,
-            goal=goal,
-            start=start,
-            states=states,
-            classifier=classifier,
-            seed=seed,
-        )
-        about = {
-            "model": loaded.fingerprint(),
-            "section": _fingerprint(cells_of, chosen),
-            "mode": mode,
-            "sets": [[name, sets.members(i).tolist()] for i, name in enumerate(sets.names)],
-            "measured": lab.columns(),
-            "goal": goal,
-            "start": start,
-            "measure": measure,
-            "dtype": dtype,
-            "seed": seed,
-            "top": top,
+    with studied(table) as section:
+        chosen = chosen_cells(section.table, cells)
+        known = np.flatnonzero(gene_places(table_genes(section.table), loaded.encoder.genes) >= 0)
+        sets = gene_sets(section.table, known, genes, combine)
+        if spatial is None:
+            spatial = len(sets) <= _FEW_SETS and keys.SPATIAL in section.table.obsm and top is None
+        if keep_vectors is None:
+            keep_vectors = _KEPT_CELLS if len(sets) <= _FEW_SETS and top is None else 0
+        near = spatial or keep_vectors > 0 or _asks_neighbours(loaded, classifier)
+        cells_of = section.cells(loaded.encoder, near=near)
+        try:
+            loaded.encoder.to(choose_device(device)).eval()
+            lab = build_lab(
+                section.table,
+                loaded,
+                cells_of,
+                chosen,
+                counts=section.counts(),
+                mode=mode,
+                measure=measure,
+                dtype=dtype,
+                goal=goal,
+                start=start,
+                states=states,
+                classifier=classifier,
+                seed=seed,
+            )
+            about = {
+                "model": loaded.fingerprint(),
+                "section": _fingerprint(cells_of, chosen),
+                "mode": mode,
+                "sets": [[name, sets.members(i).tolist()] for i, name in enumerate(sets.names)],
+                "measured": lab.columns(),
+                "goal": goal,
+                "start": start,
+                "measure": measure,
+                "dtype": dtype,
+                "seed": seed,
+                "top": top,
+            }
+            study = Study(lab, section.table, chosen, sets, states, spatial, nulls, top, seed, keep_vectors)
+            result = study.run(out, about, progress)
+        finally:
+            loaded.encoder.to("cpu")
+        result.info |= {
+            "model_name": loaded.name,
+            "preset": loaded.preset,
+            "cells": len(chosen),
+            "versions": versions(),
         }
-        study = Study(lab, table, chosen, sets, states, spatial, nulls, top, seed, keep_vectors)
-        result = study.run(out, about, progress)
-    finally:
-        loaded.encoder.to("cpu")
-    result.info |= {
-        "model_name": loaded.name,
-        "preset": loaded.preset,
-        "cells": len(chosen),
-        "versions": versions(),
-    }
-    if out is not None:
-        result.save(out)
-    return result
+        if out is not None:
+            result.save(out)
+        return result
 
 
-def chosen_cells(table: AnnData, cells: Any) -> NDArray[np.int64]:
-    """Positions of the cells meant by a mask, positions, ids or None (all), ascending. Raises SectionError."""
-    n = table.n_obs
-    if cells is None:
-        return np.arange(n)
-    given = np.asarray(cells)
-    if given.dtype == bool and len(given) == n:
-        found = np.flatnonzero(given)
-    elif given.dtype.kind in "iu":
-        found = np.unique(given).astype(np.int64)
-        if len(found) and (found[0] < 0 or found[-1] >= n):
-            raise SectionError("There is no such cell.", found=f"position {found[-1]}", expected=f"0 to {n - 1}")
-    elif given.dtype.kind in "OUS" and len(given):
-        places = table.obs_names.get_indexer([str(c) for c in given])
-        if (places < 0).any():
-            raise SectionError("A cell is not in this section.", found=str(given[int(np.argmin(places))]))
-        found = np.unique(places).astype(np.int64)
-    elif len(given) == 0:
-        found = np.zeros(0, dtype=np.int64)
-    else:
-        raise SectionError("These do not say which cells.", found=str(given.dtype), expected=f"a mask of {n}, or ids")
-    if not len(found):
-        raise SectionError("No cell was chosen.", mend="Select cells, or a class that has some.")
-    return found
+def _asks_neighbours(model: Model, classifier: Any) -> bool:
+    """Whether what says the classes may look at what surrounds a cell."""
+    from stplm.tasks.perturb_heads import is_tuned
+
+    config = model.encoder.config
+    mixed = config.dim == config.own_width
+    return model.heads is not None or (classifier is not None and (mixed or is_tuned(classifier)))
 
 
 def _fingerprint(cells: Cells, chosen: NDArray[np.int64]) -> str:

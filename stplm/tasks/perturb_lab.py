@@ -18,6 +18,7 @@ from stplm.tasks.perturb_vectors import VariantEncoder, variant_encoder
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
+    from scipy.sparse import csr_matrix
 
     from stplm.tasks.cells import Cells
     from stplm.tasks.classifier import Classifier
@@ -29,6 +30,7 @@ def build_lab(
     cells: Cells,
     chosen: NDArray[np.int64],
     *,
+    counts: csr_matrix | None = None,
     mode: str,
     measure: str,
     dtype: str,
@@ -38,7 +40,8 @@ def build_lab(
     classifier: Classifier | Model | str | Path | None,
     seed: int,
 ) -> Lab:
-    """For the ``chosen`` cells of a table; arguments as :func:`stplm.perturb` takes them."""
+    """For the ``chosen`` cells of a table; ``counts`` (n_cells, n_genes) where it does not hold them itself, other
+    arguments as :func:`stplm.perturb` takes them."""
     from stplm.nn.tissue import TissueStage
     from stplm.tasks.cells import table_genes
     from stplm.tasks.classifier import Classifier
@@ -73,7 +76,8 @@ def build_lab(
         judge = Judge(head, table, model.fingerprint(), len(known))
         if Seen.is_mixed(encoder, cells):
             seen = Seen.of(encoder, cells, chosen, own_of)
-    return Lab(variants, cells, counts_matrix(table), known, States(mean_of(goal), mean_of(start)), judge, seen)
+    whole = counts_matrix(table) if counts is None else counts
+    return Lab(variants, cells, whole, known, States(mean_of(goal), mean_of(start)), judge, seen)
 
 
 def whole_vectors(lab: Lab, own: Floats, which: NDArray[np.int64]) -> Floats:

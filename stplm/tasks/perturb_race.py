@@ -62,7 +62,8 @@ class Race:
         self._rows: list[list[int]] = [[] for _ in self.sets.names]
         self._vectors: list[list[NDArray[np.float32]]] = [[] for _ in self.sets.names]
         self._width = self.lab.variants.encoder.config.own_width
-        there = self.lab.cells.counts[self.order].tocsc()
+        self._counts = self.lab.cells.counts[self.order]
+        there = self._counts.tocsc()
         there.sort_indices()
         kept = np.diff(there.indptr)[self.sets.columns]
         self.cells = kept.astype(np.int64)
@@ -90,7 +91,7 @@ class Race:
         self, part: NDArray[np.int64], mine: GeneSets, row: NDArray[np.int64], key: NDArray[np.int64]
     ) -> None:
         lab = self.lab
-        counts = lab.cells.dense(self.order[part])
+        counts = np.asarray(self._counts[part].toarray())
         base = self._bases(part, counts)
         edits = edits_of(counts, mine, lab.variants.rule)
         edits = edits.some(np.flatnonzero(np.isin(part[edits.cells] * len(row) + edits.sets, key)))

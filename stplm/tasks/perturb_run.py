@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stplm.tasks.perturb_vectors import VariantEncoder
 
 Floats = NDArray[np.float32]
+_COUNTED = 65_536
 
 
 @dataclass
@@ -146,7 +147,7 @@ def run_sets(
 
 def count_variants(lab: Lab, chosen: NDArray[np.int64], sets: GeneSets) -> int:
     """How many variants a run has, about (sets that share genes of a cell count once for each)."""
-    return sum(_variants_of(lab, chosen[start : start + 65_536], sets) for start in range(0, len(chosen), 65_536))
+    return sum(_variants_of(lab, chosen[start : start + _COUNTED], sets) for start in range(0, len(chosen), _COUNTED))
 
 
 def _variants_of(lab: Lab, block: NDArray[np.int64], sets: GeneSets) -> int:

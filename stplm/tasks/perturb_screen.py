@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from stplm.tasks.perturb_gradient import check_screen, estimate
 from stplm.tasks.perturb_race import Race
+from stplm.tasks.perturb_statistics import Expression
 from stplm.tasks.perturb_tokens import TokenVariants
 
 if TYPE_CHECKING:
@@ -92,6 +93,5 @@ def _best(effects: NDArray[np.float64], number: NDArray[np.int64]) -> NDArray[np
 
 def _expressing(lab: Lab, cells: NDArray[np.int64], sets: GeneSets) -> NDArray[np.int64]:
     """(n_sets,) how many of the cells express each single gene."""
-    part = lab.cells.counts[cells]
-    here = np.bincount(part.indices, weights=part.data > 0, minlength=part.shape[1])
-    return here.astype(np.int64)[sets.columns]
+    share = Expression.of(lab.cells.counts, cells).detected
+    return np.rint(share * len(cells)).astype(np.int64)[sets.columns]

@@ -54,7 +54,7 @@ class Study:
     def run(self, out: str | Path | None, about: dict[str, Any], progress: Progress) -> Perturbation:
         """All stages; ``about`` tells the run from others."""
         lab, effect = self.lab, self.effect
-        expression = Expression.of(lab.cells.counts[self.chosen])
+        expression = Expression.of(lab.cells.counts, self.chosen)
         steps = Steps(progress, self._total())
         info: dict[str, Any] = {"run": about, "effect": effect}
         store: Store = MemoryStore() if out is None else FolderStore(Path(out), about)
