@@ -9,6 +9,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QProgressBar, QToolButton, QVBoxLayout
 
 from stplm.tasks.section_runs import FAILED, RUNNING, SectionRun
+from stplm_napari.widgets.short import ShortLabel
 from stplm_napari.widgets.style import text
 
 _WORDS = {
@@ -31,7 +32,7 @@ class ApplyRow(QFrame):
         layout.setContentsMargins(6, 3, 4, 3)
         layout.setSpacing(2)
         top = QHBoxLayout()
-        self.name, self.state = text(wrap=False), text(kind="hint", wrap=False)
+        self.name, self.state = ShortLabel(Qt.TextElideMode.ElideLeft), text(kind="hint", wrap=False)
         self.remove = QToolButton()
         self.remove.setText("×")
         self.remove.setToolTip("Take it off the list")
@@ -51,8 +52,7 @@ class ApplyRow(QFrame):
         """Show how far a section is: ``share`` 0 to 1 of it is done."""
         path = run.section
         name = path.name if path.parent.name == "" else f"{path.parent.name}/{path.name}"
-        self.name.setText(self.fontMetrics().elidedText(name, Qt.TextElideMode.ElideLeft, 210))
-        self.name.setToolTip(str(path))
+        self.name.show_words(name, str(path))
         words = _WORDS[run.state]
         self.state.setText(f"{words} · {run.cells:,} cells" if run.cells else words)
         self.bar.setVisible(run.state != FAILED)

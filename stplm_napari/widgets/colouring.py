@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QHBoxLayout, QSlider, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QSlider, QVBoxLayout, QWidget
 
 from stplm_napari import colourings as by
 from stplm_napari.colourings import Numbers
 from stplm_napari.widgets.genesearch import GeneSearch
 from stplm_napari.widgets.range import RangeBar
 from stplm_napari.widgets.scale import ColourScale
+from stplm_napari.widgets.short import ShortBox
 from stplm_napari.widgets.style import text
 from stplm_napari.widgets.throttle import Throttle
 
@@ -30,11 +31,8 @@ class ColouringBar(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(7)
-        self.by = QComboBox()
-        self.by.setToolTip("What the colours on the tissue mean")
+        self.by = ShortBox(12, "What the colours on the tissue mean")
         self.by.setMaxVisibleItems(24)
-        self.by.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.by.setMinimumContentsLength(12)
         self.by.activated.connect(self._choose)
         self.gene = GeneSearch(dock, self._choose_gene, "Gene symbol, e.g. ERBB2")
         self.gene.setToolTip("Type a part of a symbol and choose; the tissue shows the gene's counts in each cell")

@@ -27,6 +27,7 @@ from stplm_napari.region_outlines import NO_CLASS_COLOUR
 from stplm_napari.widgets.common import Dock, EmptyState, Facts, More
 from stplm_napari.widgets.icons import swatch_icon
 from stplm_napari.widgets.panels import JobPanel
+from stplm_napari.widgets.short import ShortBox, ShortLabel
 from stplm_napari.widgets.style import button, empty_layout, text
 
 if TYPE_CHECKING:
@@ -273,11 +274,9 @@ class _Classes(QWidget):
             swatch.setIcon(swatch_icon(colours.get(group, NO_CLASS_COLOUR)))
             swatch.setIconSize(QSize(16, 16))
             swatch.setStyleSheet("background: transparent; border: none; padding: 0px;")
-            name = text(f"{group}  ({preview.counts.get(group, 0):,})", wrap=False, tip=group)
-            name.setMinimumWidth(60)
-            box = QComboBox()
-            box.setMinimumContentsLength(11)
-            box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+            name = ShortLabel()
+            name.show_words(f"{group}  ({preview.counts.get(group, 0):,})")
+            box = ShortBox(11, f"Which of your classes {group} is")
             for found in own:
                 box.addItem(swatch_icon(found.colour), found.name, found.name)
             if all(found.name != group for found in own):
@@ -285,7 +284,6 @@ class _Classes(QWidget):
             box.addItem("No class: leave out", LEFT_OUT)
             wanted = box.findData(kept.get(group, suggest_class(group, own)))
             box.setCurrentIndex(max(wanted, 0))
-            box.setToolTip(f"Which of your classes {group} is")
             self._boxes[group] = box
             for column, part in enumerate((swatch, name, box)):
                 self._grid.addWidget(part, row, column)

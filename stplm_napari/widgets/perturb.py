@@ -18,6 +18,7 @@ from stplm_napari.widgets.panels import ErrorPanel, JobPanel
 from stplm_napari.widgets.perturbtable import GeneTable, save_table
 from stplm_napari.widgets.range import RangeBar
 from stplm_napari.widgets.scale import ColourScale
+from stplm_napari.widgets.short import ShortBox
 from stplm_napari.widgets.style import button, text
 
 if TYPE_CHECKING:
@@ -180,14 +181,8 @@ class PerturbWidget(Dock):
         layout = QVBoxLayout(made)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(8)
-        self.scenario, self.beside = QComboBox(), QComboBox()
-        self.scenario.setToolTip("The scenario in the table")
-        self.beside.setToolTip("A second scenario beside it")
-        self.by = QComboBox()
-        self.by.setToolTip("What the tissue is coloured by for the chosen gene")
-        for box in (self.scenario, self.beside, self.by):
-            box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-            box.setMinimumContentsLength(12)
+        self.scenario, self.beside = (ShortBox(12, tip) for tip in ("In the table", "Beside it"))
+        self.by = ShortBox(12, "The tissue is coloured, for the chosen gene, by")
         self.scenario.activated.connect(self._choose)
         self.beside.activated.connect(self._choose)
         self.by.activated.connect(lambda _: self._colour(self._perturbing.gene))
