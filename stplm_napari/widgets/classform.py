@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QColorDialog, QDialog, QDialogButtonBox, QPushButton,
 from stplm.palette import is_tumour_name
 from stplm_napari.annotations import KEYS
 from stplm_napari.changes import CellClass
+from stplm_napari.widgets.common import align_labels
 
 
 class ClassForm(QDialog):
@@ -37,6 +38,7 @@ class ClassForm(QDialog):
         self._named = bool(start.name)
         self.name.changed.connect(self._guess_tumour)
         form = Container(widgets=[self.name, self.key, self.tumour], labels=True)
+        align_labels(form)
         self.colour = QPushButton("Colour")
         self.colour.clicked.connect(self._choose_colour)
         self._show_colour()

@@ -6,12 +6,13 @@ import contextlib
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, QSize, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtWidgets import (
     QComboBox,
     QDockWidget,
     QFrame,
     QGridLayout,
+    QLabel,
     QMainWindow,
     QScrollArea,
     QTabBar,
@@ -176,8 +177,34 @@ def compact(*boxes: ComboBox) -> None:
         native.setMinimumContentsLength(12)
 
 
+class _Aligned(QObject):
+    """Gives the labels of a form one width when it is shown: magicgui measures them in another font than napari's."""
+
+    def __init__(self, form: QWidget) -> None:
+        super().__init__(form)
+        form.installEventFilter(self)
+
+    def eventFilter(self, watched: Any, event: Any) -> bool:
+        """Qt's."""
+        if event.type() == QEvent.Type.Show:
+            labels = watched.findChildren(QLabel)
+            for label in labels:
+                label.ensurePolished()
+            widest = max((label.sizeHint().width() for label in labels), default=0)
+            for label in labels:
+                label.setMinimumWidth(widest)
+        return super().eventFilter(watched, event)
+
+
+def align_labels(*forms: Container[Any]) -> None:
+    """Let the fields of each form begin below one another."""
+    for form in forms:
+        _Aligned(form.native)
+
+
 def keep_choices(workspace: Workspace, name: str, *forms: Container[Any]) -> None:
     """Let a form start with what was chosen in it before, and remember what is chosen from now on."""
+    align_labels(*forms)
     for i, form in enumerate(forms):
         kept = workspace.choices.setdefault(f"{name} {i}", {})
         for field in form:

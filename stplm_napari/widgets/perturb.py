@@ -194,7 +194,7 @@ class PerturbWidget(Dock):
         for words, box in (("Scenario", self.scenario), ("Beside", self.beside), ("Tissue", self.by)):
             row = QHBoxLayout()
             name = text(words, "name", wrap=False)
-            name.setMinimumWidth(62)
+            name.setMinimumWidth(70)
             row.addWidget(name)
             row.addWidget(box, 1)
             layout.addLayout(row)

@@ -10,6 +10,7 @@ from magicgui.widgets import ComboBox, Container, LineEdit, TextEdit
 from qtpy.QtWidgets import QDialog, QDialogButtonBox, QVBoxLayout, QWidget
 
 from stplm_napari.regions import Region
+from stplm_napari.widgets.common import align_labels
 
 
 class RegionForm(QDialog):
@@ -30,6 +31,7 @@ class RegionForm(QDialog):
         self.note = TextEdit(name="note", label="Note", value=start.note)
         self.note.native.setFixedHeight(80)
         form = Container(widgets=[self.name, self.of_class, self.note], labels=True)
+        align_labels(form)
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel)
         buttons.accepted.connect(self.accept)
         buttons.rejected.connect(self.reject)

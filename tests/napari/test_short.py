@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from magicgui.widgets import Container, LineEdit
 from qtpy.QtCore import QEvent, QPoint, Qt
 from qtpy.QtGui import QHelpEvent
+from qtpy.QtWidgets import QLabel
 
+from stplm_napari.widgets.common import align_labels
 from stplm_napari.widgets.short import ShortBox, ShortLabel
 
 WORDS = "Delete ERBB2 and three others in Myoepithelial, towards Stromal"
@@ -44,3 +47,13 @@ def test_a_box_shows_what_its_cut_words_would(qtbot: Any) -> None:
     at = QPoint(5, 5)
     long.event(QHelpEvent(QEvent.Type.ToolTip, at, long.mapToGlobal(at)))
     assert long.toolTip() == f"Scenario: {WORDS}"
+
+
+def test_the_fields_of_a_form_begin_below_one_another(qtbot: Any) -> None:
+    form = Container(widgets=[LineEdit(label="In"), LineEdit(label="Compared with")], labels=True)
+    align_labels(form)
+    qtbot.addWidget(form.native)
+    form.native.setStyleSheet("QLabel { font-size: 22px; padding: 4px; }")
+    form.native.show()
+    qtbot.waitUntil(lambda: len({field.native.mapTo(form.native, QPoint()).x() for field in form}) == 1)
+    assert all(label.width() >= label.sizeHint().width() for label in form.native.findChildren(QLabel))
