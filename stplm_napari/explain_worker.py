@@ -16,6 +16,7 @@ import numpy as np
 
 from stplm import keys
 from stplm.progress import Progress, no_progress
+from stplm_napari.handover import hand_over
 from stplm_napari.runs import KeptModel
 
 if TYPE_CHECKING:
@@ -60,12 +61,9 @@ def explain_in_worker(
 
     ``classifier``: a few-shot head, with the ``model`` of its vectors; or a fine-tuned model that was kept.
     """
-    import anndata
-
     tuned = isinstance(classifier, KeptModel)
     rows = tile_cells(table, row, reach_of(classifier.folder)) if tuned else _nearest(table, row)
-    with anndata.settings.override(allow_write_nullable_strings=True):
-        some_cells(table, rows).write_h5ad(folder / _CELLS)
+    hand_over(some_cells(table, rows), folder / _CELLS)
     if tuned:
         model = str(classifier.folder)
     else:

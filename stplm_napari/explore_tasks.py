@@ -13,6 +13,7 @@ import pandas as pd
 
 from stplm import keys
 from stplm.progress import Progress, no_progress
+from stplm_napari.handover import hand_over
 from stplm_napari.results import Result
 from stplm_napari.script import writes
 
@@ -138,8 +139,7 @@ def _write(
         obsm={name: table.obsm[name] for name in obsm if name in table.obsm},
         uns={keys.UNS: dict(table.uns.get(keys.UNS, {}))},
     )
-    with anndata.settings.override(allow_write_nullable_strings=True):
-        part.write_h5ad(folder / _TABLE)
+    hand_over(part, folder / _TABLE)
 
 
 def _read(folder: Path) -> AnnData:

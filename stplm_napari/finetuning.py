@@ -21,6 +21,7 @@ from stplm.progress import Progress
 from stplm.tasks.finetune_config import FinetuneConfig, settings
 from stplm_napari import tasks
 from stplm_napari.finetune_worker import TRIALS
+from stplm_napari.handover import hand_over
 from stplm_napari.jobs import Job, Slot
 from stplm_napari.process import WorkerProcess
 from stplm_napari.results import Result, snapshot
@@ -264,12 +265,9 @@ class Finetuning:
         table = snapshot(self.session.table)
 
         def work(progress: Progress) -> None:
-            import anndata
-
             with tempfile.TemporaryDirectory(prefix="stplm-") as name:
                 folder = self._search_folder = Path(name)
-                with anndata.settings.override(allow_write_nullable_strings=True):
-                    table.write_h5ad(folder / TABLE)
+                hand_over(table, folder / TABLE)
 
                 def until_stopped(done: int, total: int) -> None:
                     try:

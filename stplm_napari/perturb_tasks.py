@@ -10,6 +10,7 @@ import numpy as np
 
 from stplm import keys
 from stplm.progress import Progress, no_progress
+from stplm_napari.handover import hand_over
 from stplm_napari.script import Beside, writes
 
 if TYPE_CHECKING:
@@ -48,8 +49,7 @@ def perturb_in_worker(
     columns = [c for c in (keys.CLASS, keys.LABEL) if c in table.obs]
     positions = {keys.SPATIAL: table.obsm[keys.SPATIAL]} if keys.SPATIAL in table.obsm else {}
     lean = anndata.AnnData(table.X, obs=table.obs[columns], var=table.var, obsm=positions)
-    with anndata.settings.override(allow_write_nullable_strings=True):
-        lean.write_h5ad(folder / _TABLE)
+    hand_over(lean, folder / _TABLE)
     if rows is not None:
         np.save(folder / _ROWS, rows, allow_pickle=False)
     if classifier is not None:
@@ -88,8 +88,7 @@ def arrows_in_worker(
         obsm={name: table.obsm[name] for name in (keys.X_STPLM, keys.UMAP)},
         uns={keys.UNS: {name: own[name] for name in (keys.UNS_EMBEDDING, keys.UNS_MAP) if name in own}},
     )
-    with anndata.settings.override(allow_write_nullable_strings=True):
-        lean.write_h5ad(folder / _TABLE)
+    hand_over(lean, folder / _TABLE)
     given = {"scenario": str(scenario / _RESULT), "gene": gene}
     worker.call("stplm_napari.perturb_tasks:arrows_in_folder", folder, given, progress)
     with np.load(folder / _ARROWS, allow_pickle=False) as made:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from stplm import keys
 from stplm.progress import Progress, no_progress
+from stplm_napari.handover import hand_over
 from stplm_napari.perturb_tasks import variable
 from stplm_napari.script import writes
 
@@ -44,10 +45,7 @@ def report_in_worker(
     table: AnnData, params: Mapping[str, Any], folder: Path, worker: WorkerProcess, progress: Progress = no_progress
 ) -> Path:
     """:func:`report` in the worker: what it draws with takes long to load. Returns the file."""
-    import anndata
-
-    with anndata.settings.override(allow_write_nullable_strings=True):
-        table.write_h5ad(folder / _TABLE)
+    hand_over(table, folder / _TABLE)
     worker.call("stplm_napari.report_tasks:report_in_folder", folder, params, progress)
     return Path(params["path"])
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from stplm.io.staged import make_folder, staged_file
 from stplm.tasks.compare import Comparison
 from stplm.tasks.finetune_watch import HistoryTail
+from stplm_napari.handover import hand_over
 from stplm_napari.journal import user_data
 from stplm_napari.results import Result
 
@@ -116,10 +117,8 @@ class Run:
 
     def prepare(self, table: AnnData) -> None:
         """Write the cells that it learns from."""
-        import anndata
-
-        with anndata.settings.override(allow_write_nullable_strings=True), staged_file(self.folder / TABLE) as part:
-            table.write_h5ad(part)
+        with staged_file(self.folder / TABLE) as part:
+            hand_over(table, part)
 
     def ask_to_stop(self) -> None:
         """Let the worker end with the best so far."""

@@ -17,6 +17,7 @@ from stplm import keys
 from stplm.errors import LabelError
 from stplm.palette import is_tumour_name
 from stplm.progress import Progress, no_progress
+from stplm_napari.handover import hand_over
 from stplm_napari.process import WorkerProcess
 from stplm_napari.region_export import write_regions
 from stplm_napari.results import Result
@@ -47,10 +48,7 @@ def embed_in_worker(
     table: AnnData, params: Mapping[str, Any], folder: Path, worker: WorkerProcess, progress: Progress = no_progress
 ) -> Result:
     """:func:`embed` in the worker process; the table stays as it is. Files go to ``folder``."""
-    import anndata
-
-    with anndata.settings.override(allow_write_nullable_strings=True):
-        table.write_h5ad(folder / _TABLE)
+    hand_over(table, folder / _TABLE)
     worker.call("stplm_napari.tasks:embed_in_folder", folder, params, progress)
     return Result.load(folder)
 
