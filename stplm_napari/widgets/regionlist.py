@@ -43,7 +43,8 @@ class RegionList(QWidget):
         self._layout.addLayout(head)
         self.rows: dict[str, RegionRow] = {}
         session = self._session
-        for signal in (session.section_opened, session.regions_changed, session.classes_changed):
+        theme = dock.workspace.viewer.events.theme
+        for signal in (session.section_opened, session.regions_changed, session.classes_changed, theme):
             dock.listen(signal, self.rebuild)
         self.rebuild()
 

@@ -223,6 +223,9 @@ def test_a_polygon_becomes_a_region_with_an_outline_a_row_and_cells(
 
     assert np.abs(look() - ink).max() < 60
     assert list(dock.regions.rows) == ["Stromal 1"]
+    eye = dock.regions.eye.icon().pixmap(16).toImage()
+    dock.workspace.viewer.theme = "light"
+    assert dock.regions.eye.icon().pixmap(16).toImage() != eye, "the ink is the theme's"
     actions = {action.text(): action for action in dock.regions.rows["Stromal 1"].menu().actions()}
     actions["Label its cells Stromal"].trigger()
     hand.wait_for_cells()
