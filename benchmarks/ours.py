@@ -24,6 +24,7 @@ from stplm.tasks import features
 
 _HEAD = (
     "classif",
+    "design",
     "features",
     "head.py",
     "labels",

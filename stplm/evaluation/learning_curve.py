@@ -173,17 +173,17 @@ class _Labelled:
     codes: npt.NDArray[np.int64]
     given: npt.NDArray[np.int64]
     """(k,) labels of each class, those that are not looked at among them."""
-    design: npt.NDArray[np.float64]
+    design: npt.NDArray[np.float32]
     depth: npt.NDArray[np.float64]
     xy: npt.NDArray[np.float64]
-    section: npt.NDArray[np.float64]
+    section: npt.NDArray[np.float32]
     section_depth: npt.NDArray[np.float64]
     free: npt.NDArray[np.bool_]
+    heads: list[npt.NDArray[np.int64]]
 
     @classmethod
     def of(cls, table: AnnData, labels: pd.Series, seed: int) -> _Labelled:
         from stplm.tasks.features import cell_features
-        from stplm.tasks.head import design_matrix
         from stplm.tasks.labels import labelled_cells
 
         labels = labels[labels.notna()]
@@ -200,7 +200,7 @@ class _Labelled:
         features = cell_features(table[np.concatenate([rows, section])])
         first, rest = np.arange(len(rows)), np.arange(len(rows), len(features))
         around = features.take(rest)
-        mean, scale = around.scale
+        plan = around.design(seed)
         xy = np.full((len(rows), 2), np.nan)
         if keys.SPATIAL in table.obsm:
             xy = np.asarray(table.obsm[keys.SPATIAL], dtype=np.float64)[rows, :2]
@@ -210,12 +210,13 @@ class _Labelled:
             tuple(names.tolist()),
             codes,
             given,
-            design_matrix(features.take(first), mean, scale),
+            plan.rows(features.take(first)),
             features.depth[first],
             xy,
-            design_matrix(with_counts, mean, scale),
+            plan.rows(with_counts),
             with_counts.depth,
             ~np.isin(section[counted], every),
+            plan.heads(),
         )
 
     def score(self, size: int | None, block: float, buffer: float, seed: int) -> HeldOut:
@@ -252,18 +253,19 @@ class _Labelled:
         n_classes = int(codes.max()) + 1
         sharp, design = sharpness(typical_labels(np.bincount(codes))), self.design[learn]
 
-        def logits(rows: npt.NDArray[np.float64], depth: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        def logits(rows: npt.NDArray[np.float32], depth: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
             return np.asarray((rows @ coefficients.T + bias) * evidence(depth)[:, None])
 
         penalty = held_out_penalty(design, codes, n_classes, evidence(self.depth[learn]))
-        coefficients, bias = fit_linear(design, codes, n_classes, sharp=sharp, penalty=penalty)
+        coefficients, bias = fit_linear(design, codes, n_classes, sharp=sharp, penalty=penalty, heads=self.heads)
         called = logits(self.section, self.section_depth)
         shares = log_prior(softmax(called))
         for _ in range(rounds(len(codes), n_classes)):
             joined = join_cells(softmax(called + shares), self.free, codes)
             if not len(joined.cells):
                 break
-            coefficients, bias = fit_joined(design, codes, n_classes, self.section[joined.cells], joined, sharp=sharp)
+            rows = self.section[joined.cells]
+            coefficients, bias = fit_joined(design, codes, n_classes, rows, joined, sharp=sharp, heads=self.heads)
             called = logits(self.section, self.section_depth)
             shares = log_prior(softmax(called))
         return np.asarray((logits(self.design[held], self.depth[held]) + shares).argmax(1))

@@ -77,26 +77,12 @@ class Classifier:
         classes: list[str],
         tumour_classes: list[str],
         genes: list[str],
-        coefficients: NDArray[np.float64],
-        bias: NDArray[np.float64],
-        mean: NDArray[np.float64],
-        scale: NDArray[np.float64],
-        dense_width: int,
+        linear: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
         info: dict[str, Any],
     ) -> Classifier:
-        """From coefficients on scaled features: the scaling is folded in."""
-        dense = coefficients[:, :dense_width] / scale
+        """From ``dense``, ``level`` and ``bias``; classes are taken to be equally common."""
         equal = np.full(len(classes), -np.log(len(classes)))
-        return cls(
-            classes,
-            tumour_classes,
-            genes,
-            dense,
-            np.ascontiguousarray(coefficients[:, dense_width:]),
-            bias - dense @ mean,
-            equal,
-            info=info,
-        )
+        return cls(classes, tumour_classes, genes, *linear, equal, info=info)
 
     def faded(self, logits: NDArray[np.float64], depth: NDArray[np.float64]) -> NDArray[np.float64]:
         """Logits of cells with few counts, pulled towards no evidence."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stplm.tasks.classifier import Classifier
+    from stplm.tasks.head import Heads, Rows
 
 _CELLS = 1_500
 _DEFAULT = 1.3
@@ -20,12 +21,13 @@ _DEFAULT = 1.3
 
 def held_out_temperature(
     classifier: Classifier,
-    design: NDArray[np.float64],
+    design: Rows,
     codes: NDArray[np.int64],
     depth: NDArray[np.float64],
     sharp: float,
     *,
     penalty: float | None = None,
+    heads: Heads | None = None,
     seed: int = 0,
 ) -> float:
     """Temperature that makes held-out labels most likely at the classes' shares; fixed under 5 labels a class.
@@ -38,7 +40,7 @@ def held_out_temperature(
         Whose shares and classes they are.
     design, codes, depth
         (l, n_features), (l,) and (l,): the labelled cells as the head sees them, their classes, their counts.
-    sharp, penalty
+    sharp, penalty, heads
         As the classifier was fitted with: :func:`stplm.tasks.head.sharpness`, and of
         :func:`stplm.tasks.head.fit_linear`.
     seed
@@ -57,7 +59,7 @@ def held_out_temperature(
         design, codes, depth = design[keep], codes[keep], depth[keep]
     logits = np.zeros((len(codes), k))
     for fit, held in StratifiedKFold(3, shuffle=True, random_state=seed).split(design, codes):
-        coefficients, bias = fit_linear(design[fit], codes[fit], k, sharp=sharp, penalty=penalty)
+        coefficients, bias = fit_linear(design[fit], codes[fit], k, sharp=sharp, penalty=penalty, heads=heads)
         logits[held] = design[held] @ coefficients.T + bias
     logits = classifier.faded(logits, depth) + classifier.prior_weight * classifier.log_prior
     weight = np.exp(classifier.log_prior)[codes] / np.bincount(codes, minlength=k)[codes]

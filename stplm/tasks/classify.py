@@ -1,7 +1,8 @@
 """Few-shot cell typing: learn from a handful of labels in well under a second, predict every cell.
 
-A linear head on frozen features, fitted on the labels and then again together with the section's unlabelled cells as it
-calls them (:mod:`stplm.tasks.unlabelled`); then two corrections that few-shot labels need:
+A linear head on frozen features, the mean of three (:mod:`stplm.tasks.design`), fitted on the labels and then again
+together with the section's unlabelled cells as it calls them (:mod:`stplm.tasks.unlabelled`); then two corrections that
+few-shot labels need:
 
 - *Label shift.* A user clicks a few cells of each class, whatever the classes' shares in the tissue. The shares are
   estimated from the section's unlabelled cells by expectation maximisation (Saerens et al., 2002) and put into the
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +35,6 @@ from stplm.tasks.classifier_temperature import held_out_temperature
 from stplm.tasks.features import Features, cell_features
 from stplm.tasks.head import (
     PENALTY_FEW,
-    design_matrix,
     fit_joined,
     fit_linear,
     held_out_penalty,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
     from stplm.models import Model
+    from stplm.tasks.design import Design
 
 _SEEDED_TEMPERATURE = 2.0
 """Seeds are a class's clearest cells, so held-out seeds would promise far too much. Set on two labelled sections."""
@@ -140,9 +142,8 @@ def fit_features(
     counts = np.bincount(codes, minlength=len(classes))
     kept = enough_labels(codes, seed)
     labelled, codes = labelled[kept], codes[kept]
-    mean, scale = features.scale
-    known = features.take(labelled)
-    design = design_matrix(known, mean, scale)
+    plan, known = features.design(seed), features.take(labelled)
+    design, heads = plan.rows(known), plan.heads()
     typical = typical_labels(counts)
     sharp = sharpness(typical)
 
@@ -151,11 +152,7 @@ def fit_features(
             classes=classes,
             tumour_classes=tumour,
             genes=list(map(str, features.genes)),
-            coefficients=coefficients,
-            bias=bias,
-            mean=mean,
-            scale=scale,
-            dense_width=features.dense_width,
+            linear=plan.unfold(coefficients, bias),
             info={
                 "n_labels": {c: int(n) for c, n in zip(classes, counts, strict=True)},
                 "seeded": seeded,
@@ -169,17 +166,16 @@ def fit_features(
     # Seeds are clear-cut cells, and their temperature already flattens what they say.
     depth, k = known.depth, len(classes)
     penalty = PENALTY_FEW if seeded else held_out_penalty(design, codes, k, evidence(depth), seed=seed)
-    classifier = made(*fit_linear(design, codes, k, sharp=sharp, penalty=penalty))
+    classifier = made(*fit_linear(design, codes, k, sharp=sharp, penalty=penalty, heads=heads))
     if not seeded:
-        classifier = _self_trained(classifier, made, features, labelled, design, codes, sharp, seed)
+        classifier = _self_trained(classifier, made, features, plan, labelled, design, codes, sharp, seed)
     classifier.scheme = scheme
     if scheme == "hierarchical":
         classifier.tumour_head = fit_tumour_head(
             design,
             classifier.is_tumour[codes],
-            fit_linear,
-            mean=mean,
-            scale=scale,
+            partial(fit_linear, heads=heads),
+            plan.unfold,
             sharpness=sharp,
             fade=evidence(depth),
             share_odds=share_odds(classifier.log_prior, classifier.is_tumour),
@@ -191,7 +187,7 @@ def fit_features(
         classifier.temperature = _SEEDED_TEMPERATURE
     else:
         classifier.temperature = held_out_temperature(
-            classifier, design, codes, depth, sharp, penalty=penalty, seed=seed
+            classifier, design, codes, depth, sharp, penalty=penalty, heads=heads, seed=seed
         )
     classifier.unknown = unknown_score(
         features.kinds(seed), known.dense(), known.counts, codes, class_shares=np.exp(classifier.log_prior), seed=seed
@@ -287,8 +283,9 @@ def _self_trained(
     classifier: Classifier,
     made: Callable[[NDArray[np.float64], NDArray[np.float64]], Classifier],
     features: Features,
+    plan: Design,
     labelled: NDArray[np.int64],
-    design: NDArray[np.float64],
+    design: NDArray[np.float32],
     codes: NDArray[np.int64],
     sharp: float,
     seed: int,
@@ -299,8 +296,8 @@ def _self_trained(
         joined = unlabelled.join_cells(classifier.proba(sample), free, codes, seed=seed)
         if not len(joined.cells):
             break
-        rows = design_matrix(sample.take(joined.cells), *features.scale)
-        classifier = made(*fit_joined(design, codes, len(classifier.classes), rows, joined, sharp=sharp))
+        rows, k = plan.rows(sample.take(joined.cells)), len(classifier.classes)
+        classifier = made(*fit_joined(design, codes, k, rows, joined, sharp=sharp, heads=plan.heads()))
         classifier.info["joined"] = len(joined.cells)
     return classifier
 

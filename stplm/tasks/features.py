@@ -30,6 +30,7 @@ from stplm.tasks.shares import share_sample
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from stplm.tasks.design import Design
     from stplm.tasks.prototypes import SectionKinds
 
 _CHUNK = 65_536
@@ -53,6 +54,8 @@ class Features:
         float64 (n,) counts.
     counts
         CSR integers (n, all genes), the section's own.
+    gene_columns
+        int64 (n_genes,) which columns of ``counts`` the ``genes`` are.
     own_share, fit_share
         Shares of the section's genes that the model and the profiles know.
     """
@@ -63,11 +66,13 @@ class Features:
     genes: NDArray[np.str_]
     depth: NDArray[np.float64]
     counts: sparse.csr_matrix
+    gene_columns: NDArray[np.int64]
     own_share: float = 1.0
     fit_share: float = 1.0
     made_from: tuple[object, object] | None = None
     """The arrays of vectors and counts, by which :meth:`are_of` knows its table."""
     _kinds: dict[int, SectionKinds] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _designs: dict[int, Design] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.own)
@@ -129,6 +134,14 @@ class Features:
             middle, scale = self.scale
             self._kinds[seed] = find_kinds(self.dense(), self.counts, middle=middle, scale=scale, seed=seed)
         return self._kinds[seed]
+
+    def design(self, seed: int = 0) -> Design:
+        """How they stand before a head while it is fitted; found once a seed, that of :meth:`kinds`."""
+        from stplm.tasks.design import section_design
+
+        if seed not in self._designs:
+            self._designs[seed] = section_design(self.sample, self.scale, self.kinds(seed))
+        return self._designs[seed]
 
 
 class FeatureCache:
@@ -195,7 +208,7 @@ def count_features(
     known = np.flatnonzero(genes != "")
     if len(known) < len(genes):
         level = level[:, known].tocsr()
-    return Features(own, fit, level, genes[known], depth, counts, own_share, len(columns) / len(genes))
+    return Features(own, fit, level, genes[known], depth, counts, known, own_share, len(columns) / len(genes))
 
 
 def divisors(

@@ -14,6 +14,7 @@ from stplm.errors import ModelError
 from stplm.io.table_file import ROWS, TableFile
 from stplm.progress import Progress, no_progress
 from stplm.tasks.cells import table_genes
+from stplm.tasks.design import Design, section_design
 from stplm.tasks.features import Features, count_features, divisors
 from stplm.tasks.prototypes import SectionKinds, kinds_of, kinds_sample
 from stplm.tasks.shares import share_sample
@@ -59,6 +60,7 @@ class FileFeatures:
         self.sample = self.take(self.sample_cells)
         mine, (middle, scale) = self.take(self._of_kinds), self.scale
         self._kinds = kinds_of(mine.dense(), mine.counts, random, middle=middle, scale=scale)
+        self._design = section_design(self.sample, self.scale, self._kinds)
 
     def take(self, cells: NDArray[np.int64]) -> Features:
         """Features of some of the cells that were gathered."""
@@ -67,6 +69,10 @@ class FileFeatures:
     def kinds(self, seed: int) -> SectionKinds:
         """The section's typical cells, of the seed that it was gathered with."""
         return self._kinds
+
+    def design(self, seed: int) -> Design:
+        """How the features stand before a head, with those kinds."""
+        return self._design
 
     def blocks(self, progress: Progress = no_progress) -> Iterator[tuple[slice, Features]]:
         """Features of all cells, a stretch after the other."""
@@ -99,6 +105,7 @@ def _joined(parts: list[Features]) -> Features:
         first.genes,
         np.concatenate([p.depth for p in parts]),
         sparse.csr_matrix(sparse.vstack([p.counts for p in parts], format="csr")),
+        first.gene_columns,
         first.own_share,
         first.fit_share,
     )

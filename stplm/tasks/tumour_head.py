@@ -19,6 +19,8 @@ PREFIX = "tumour_"
 """Of the arrays' names in a classifier's safetensors."""
 FitLinear = Callable[..., tuple[Floats, Floats]]
 """(design, codes, n_classes, sharp=...) -> coefficients (n_classes, n_features), bias (n_classes,)."""
+Unfold = Callable[[Floats, Floats], tuple[Floats, Floats, Floats]]
+"""(coefficients (k, n_features), bias (k,)) -> dense, level and bias on unscaled features."""
 _TEMPERATURE = 1.3
 """Where no label can be held out."""
 _FOLDS = 3
@@ -54,9 +56,8 @@ def fit_tumour_head(
     design: Floats,
     tumour: npt.ArrayLike,
     fit_linear: FitLinear,
+    unfold: Unfold,
     *,
-    mean: Floats,
-    scale: Floats,
     sharpness: float,
     fade: Floats,
     share_odds: float,
@@ -69,13 +70,13 @@ def fit_tumour_head(
     Parameters
     ----------
     design
-        (l, n_features) scaled features of the labelled cells: the dense columns, then the levels.
+        (l, n_features) the labelled cells as the head sees them.
     tumour
         (l,) which of them are tumour.
     fit_linear
         Logistic regression, its bias as if both sides were equally common (:func:`stplm.tasks.head.fit_linear`).
-    mean, scale
-        (dense_width,) of the scaling, to fold into the coefficients.
+    unfold
+        :meth:`stplm.tasks.design.Design.unfold` of that design.
     sharpness
         Multiplies the log-odds, as it does the class head's logits.
     fade
@@ -95,8 +96,7 @@ def fit_tumour_head(
     if side.all() or not side.any():
         return None
     coefficients, bias = _fit(design, side, fit_linear, sharpness)
-    width = len(mean)
-    dense = coefficients[:width] / scale
+    dense, level, base = unfold(coefficients[None], np.array([bias]))
     temperature = _TEMPERATURE
     if calibrate and min(side.sum(), (~side).sum()) >= _FOLDS:
         odds = np.zeros(len(side))
@@ -104,7 +104,7 @@ def fit_tumour_head(
             some, offset = _fit(design[train], side[train], fit_linear, sharpness)
             odds[held] = design[held] @ some + offset
         temperature = tumour_temperature(odds * fade + share_odds, side, weight)
-    return TumourHead(dense, coefficients[width:], float(bias - dense @ mean), temperature)
+    return TumourHead(dense[0], level[0], float(base[0]), temperature)
 
 
 def _fit(design: Floats, side: npt.NDArray[np.bool_], fit_linear: FitLinear, sharpness: float) -> tuple[Floats, float]:

@@ -9,17 +9,21 @@ from stplm.tasks.tumour_head import TumourHead, fit_tumour_head
 N, DENSE, GENES = 90, 4, 6
 
 
+def _unfold(coefficients: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of dense columns with mean 2 and divisor 3, and levels as they are."""
+    dense = coefficients[:, :DENSE] / 3.0
+    return dense, coefficients[:, DENSE:], bias - 2.0 * dense.sum(1)
+
+
 def _fit(tumour: np.ndarray, design: np.ndarray, **more: object) -> TumourHead | None:
     what: dict = {
-        "mean": np.full(DENSE, 2.0),
-        "scale": np.full(DENSE, 3.0),
         "sharpness": 1.5,
         "fade": np.ones(N),
         "share_odds": -1.0,
         "weight": np.ones(N),
         "calibrate": True,
     }
-    return fit_tumour_head(design, tumour, fit_linear, **(what | more))
+    return fit_tumour_head(design, tumour, fit_linear, _unfold, **(what | more))
 
 
 @pytest.fixture
