@@ -53,7 +53,7 @@ class TumourHead:
 
 
 def fit_tumour_head(
-    design: Floats,
+    design: npt.NDArray[np.floating],
     tumour: npt.ArrayLike,
     fit_linear: FitLinear,
     unfold: Unfold,
@@ -107,6 +107,8 @@ def fit_tumour_head(
     return TumourHead(dense[0], level[0], float(base[0]), temperature)
 
 
-def _fit(design: Floats, side: npt.NDArray[np.bool_], fit_linear: FitLinear, sharpness: float) -> tuple[Floats, float]:
+def _fit(
+    design: npt.NDArray[np.floating], side: npt.NDArray[np.bool_], fit_linear: FitLinear, sharpness: float
+) -> tuple[Floats, float]:
     coefficients, bias = fit_linear(design, side.astype(np.int64), 2, sharp=sharpness)
     return coefficients[1] - coefficients[0], float(bias[1] - bias[0])
