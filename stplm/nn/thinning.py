@@ -20,6 +20,17 @@ def split_counts(counts: Tensor, low: float, high: float, generator: torch.Gener
     return first, counts - first
 
 
+def spill_counts(counts: Tensor, near: Tensor, most: float, generator: torch.Generator) -> Tensor:
+    """``counts`` (n, genes) with some of another cell's each, ``near`` (n, genes), added: what segmentation does where
+    cells touch. How many, as a share of the cell's own, is drawn from [0, ``most``]; never more than there are."""
+    wanted = most * torch.rand(len(counts), 1, generator=generator, device=counts.device) * counts.sum(1, keepdim=True)
+    share = (wanted / near.sum(1, keepdim=True).clamp(min=1.0)).clamp(max=1.0)
+    present = near > 0
+    mixed = counts.clone()
+    mixed[present] += torch.binomial(near[present], share.expand_as(near)[present], generator=generator)
+    return mixed
+
+
 def random_mask(shape: tuple[int, ...], share: float, like: Tensor, generator: torch.Generator) -> Tensor:
     """True at a random ``share`` of the entries."""
     return torch.rand(shape, generator=generator, device=like.device) < share

@@ -4,6 +4,7 @@ Each step draws cells from one section, splits their counts in two (see ``nn/thi
 
 - *own*: from one part of a cell's counts, predict the other part's genes (multinomial);
 - *contrast*: the two parts of a cell are nearer to each other than to any other cell;
+  for both, counts of a neighbouring cell may be mixed into either part, not the same neighbour's (``spill_over``);
 - *tissue*: in a patch of tissue with some cells blanked and some genes masked, predict what was held out (negative
   binomial; CellPLM's masked expression, with the loss on what was masked only).
 
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from stplm.nn.encoder import Surroundings
 from stplm.nn.losses import info_nce, negative_binomial_nll
-from stplm.nn.thinning import random_mask, split_counts
+from stplm.nn.thinning import random_mask, spill_counts, split_counts
 from stplm.tasks.objectives import Objective, Parts, Share, dense_counts, draw_patch, drawable, place_patch
 
 if TYPE_CHECKING:
@@ -34,10 +35,12 @@ if TYPE_CHECKING:
 class TissuePiece:
     """Counts (n, m) of random cells and (p, m) of a patch, its surroundings, what is yet to draw.
 
-    ``patch`` and ``around`` are None on steps without a patch.
+    ``near`` (2, n, m) are counts of two neighbours of each cell, zeros where it has none; None where nothing spills
+    over. ``patch`` and ``around`` are None on steps without a patch.
     """
 
     counts: Tensor
+    near: Tensor | None
     patch: Tensor | None
     around: Surroundings | None
     generator: torch.Generator
@@ -82,8 +85,9 @@ class TissueObjective(Objective):
         if step % 2 == 0 and cells.xy is not None and config.tissue_weight:
             where = draw_patch(cells, config.patch, random)
             patch, around = dense_counts(cells, where, device), place_patch(cells, where, random, device)
+        near = near_counts(cells, chosen, random, device) if config.spill_over else None
         generator = torch.Generator(device=device).manual_seed(seed)
-        return TissuePiece(dense_counts(cells, chosen, device), patch, around, generator)
+        return TissuePiece(dense_counts(cells, chosen, device), near, patch, around, generator)
 
     def forward(self, batch: TissueBatch) -> tuple[Tensor, Parts]:
         loss, parts = batch.rows.new_zeros((), dtype=torch.float32), dict[str, Tensor]()
@@ -105,11 +109,18 @@ class TissueObjective(Objective):
     def _own_loss(self, batch: TissuePiece, rows: Tensor) -> tuple[Tensor, Parts]:
         config, encoder = self.config, self.encoder
         views = split_counts(batch.counts, config.thin_low, config.thin_high, batch.generator)
+        seen = views
+        if batch.near is not None:
+            one, other = (
+                spill_counts(v, near, config.spill_over, batch.generator)
+                for v, near in zip(views, batch.near, strict=True)
+            )
+            seen = one, other
         vectors = [
             encoder.encode_own(
                 view.masked_fill(random_mask(view.shape, config.gene_mask, view, batch.generator), 0.0), rows
             )
-            for view in views
+            for view in seen
         ]
         own = batch.counts.new_zeros(())
         for vector, other in zip(vectors, reversed(views), strict=True):
@@ -131,3 +142,16 @@ class TissueObjective(Objective):
         share = encoder.decode(encoder.in_tissue(own, encoder.shared(own), around), rows).exp()
         expected = share * target.sum(1, keepdim=True)
         return negative_binomial_nll(target, expected, encoder.gene_log_dispersion[rows])
+
+
+def near_counts(
+    cells: Cells, chosen: NDArray[np.int64], random: np.random.Generator, on: torch.device
+) -> Tensor | None:
+    """Counts (2, n, m) of two neighbours of each of the ``chosen`` cells (n,), drawn at random and by themselves, so
+    that they may be the same; zeros for cells without one. None without positions."""
+    if cells.neighbours is None or cells.weights is None:
+        return None
+    many = (cells.weights[chosen] > 0).sum(1)
+    column = (random.random((2, len(chosen))) * many).astype(np.int64)
+    near = torch.stack([dense_counts(cells, cells.neighbours[chosen, c], on) for c in column])
+    return near * torch.as_tensor(many > 0, device=on)[:, None]

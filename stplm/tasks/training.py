@@ -39,6 +39,9 @@ class TrainingConfig:
         Of what the vectors in the tissue must predict.
     thin_low, thin_high
         Range of the share of a cell's counts that the encoder sees.
+    spill_over
+        Counts of a neighbouring cell that are mixed into what the encoder sees of a cell, up to this share of the
+        cell's own, so that vectors change little with them (tissue preset; sections with positions).
     gene_mask, cell_mask
         Share of genes that are masked, and of a patch's cells that are blanked.
     seed
@@ -72,6 +75,7 @@ class TrainingConfig:
     masked_gene_weight: float = 1.0
     own_weight: float = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
+    spill_over: float = 0.0
 
     def __post_init__(self) -> None:
         least = {"steps": 1, "batch": 2, "patch": 2, "patches": 1, "warm_up": 0, "seed": 0}
@@ -82,6 +86,8 @@ class TrainingConfig:
             raise ValueError(f"learning_rate must be above 0, not {self.learning_rate}")
         if not 0 <= self.thin_low <= self.thin_high <= 1:
             raise ValueError(f"thin_low and thin_high must rise within 0 to 1, not {self.thin_low}, {self.thin_high}")
+        if not 0 <= self.spill_over <= 1:
+            raise ValueError(f"spill_over must be 0 to 1, not {self.spill_over}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for ``provenance.json``."""

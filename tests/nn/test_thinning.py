@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from stplm.nn.thinning import random_mask, split_counts
+from stplm.nn.thinning import random_mask, spill_counts, split_counts
 
 
 def _counts() -> torch.Tensor:
@@ -51,3 +51,26 @@ def test_a_mask_hides_about_its_share() -> None:
     mask = random_mask((1000, 100), 0.2, torch.zeros(1), torch.Generator().manual_seed(0))
     assert mask.dtype == torch.bool
     assert abs(mask.float().mean() - 0.2) < 0.01
+
+
+def test_what_spills_over_is_the_other_cells_and_within_its_limit() -> None:
+    counts, near = torch.zeros(500, 40), torch.zeros(500, 40)
+    counts[:, :20], near[:, 10:] = 20.0, 30.0
+    mixed = spill_counts(counts, near, 0.3, torch.Generator().manual_seed(1))
+    added = mixed - counts
+    assert torch.equal(added, added.round())
+    assert (added >= 0).all()
+    assert (added <= near).all()
+    assert not added[:, :10].any()
+    share = added.sum(1) / counts.sum(1)
+    assert share.min() < 0.03
+    assert 0.27 < share.max() < 0.36
+    assert abs(share.mean() - 0.15) < 0.01
+
+
+def test_nothing_spills_from_an_empty_cell_and_no_more_than_there_is() -> None:
+    counts = torch.full((50, 4), 100.0)
+    assert torch.equal(spill_counts(counts, torch.zeros(50, 4), 1.0, torch.Generator().manual_seed(0)), counts)
+    near = torch.ones(50, 4)
+    mixed = spill_counts(counts, near, 1.0, torch.Generator().manual_seed(0))
+    assert (mixed - counts).max() <= 1

@@ -17,6 +17,7 @@ from stplm.errors import Cancelled, GeneError
 from stplm.nn.tissue import TissueEncoder
 from stplm.tasks.cells import prepare_cells, table_genes
 from stplm.tasks.gene_statistics import set_gene_statistics
+from stplm.tasks.objectives_tissue import near_counts
 from stplm.tasks.training import TrainingConfig, train_self_supervised
 
 
@@ -81,6 +82,32 @@ def test_cells_without_counts_do_no_harm(few: AnnData) -> None:
     few.X = counts.tocsr()
     model = stplm.pretrain([few], QUICK, architecture=SMALL)
     assert all(torch.isfinite(p).all() for p in model.encoder.parameters())
+
+
+def test_spill_over_comes_from_neighbours(table: AnnData) -> None:
+    genes = sorted(table_genes(table))
+    cells = prepare_cells(table, genes, SMALL)
+    chosen = np.arange(0, len(cells), 7)
+    near = near_counts(cells, chosen, np.random.default_rng(0), torch.device("cpu"))
+    assert near is not None
+    assert not torch.equal(near[0], near[1])
+    counts = cells.dense(slice(None))
+    for i, cell in enumerate(chosen):
+        around = counts[cells.neighbours[cell][cells.weights[cell] > 0]]
+        for drawn in near[:, i].numpy():
+            assert (around == drawn).all(1).any() if len(around) else not drawn.any()
+
+
+def test_spill_over_changes_what_is_learnt_and_only_where_it_is_asked_for(few: AnnData) -> None:
+    plain, none, some = (
+        stplm.pretrain([few], replace(QUICK, **spill), architecture=SMALL).fingerprint()
+        for spill in ({}, {"spill_over": 0.0}, {"spill_over": 0.3})
+    )
+    assert plain == none != some
+    del few.obsm[keys.SPATIAL]
+    assert stplm.pretrain([few], replace(QUICK, spill_over=0.3), architecture=SMALL).provenance["cells"] == 300
+    with pytest.raises(ValueError, match="spill_over must be 0 to 1"):
+        replace(QUICK, spill_over=-0.1)
 
 
 def test_another_species_says_so(few: AnnData) -> None:
