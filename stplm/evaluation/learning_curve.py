@@ -257,15 +257,18 @@ class _Labelled:
             return np.asarray((rows @ coefficients.T + bias) * evidence(depth)[:, None])
 
         penalty = held_out_penalty(design, codes, n_classes, evidence(self.depth[learn]))
-        coefficients, bias = fit_linear(design, codes, n_classes, sharp=sharp, penalty=penalty, heads=self.heads)
+        n_rounds = rounds(len(codes), n_classes)
+        seen = self.heads[:1] if n_rounds else self.heads
+        coefficients, bias = fit_linear(design, codes, n_classes, sharp=sharp, penalty=penalty, heads=seen)
         called = logits(self.section, self.section_depth)
         shares = log_prior(softmax(called))
-        for _ in range(rounds(len(codes), n_classes)):
+        for i in range(n_rounds):
             joined = join_cells(softmax(called + shares), self.free, codes)
             if not len(joined.cells):
                 break
             rows = self.section[joined.cells]
-            coefficients, bias = fit_joined(design, codes, n_classes, rows, joined, sharp=sharp, heads=self.heads)
+            seen = self.heads if i == n_rounds - 1 else self.heads[:1]
+            coefficients, bias = fit_joined(design, codes, n_classes, rows, joined, sharp=sharp, heads=seen)
             called = logits(self.section, self.section_depth)
             shares = log_prior(softmax(called))
         return np.asarray((logits(self.design[held], self.depth[held]) + shares).argmax(1))

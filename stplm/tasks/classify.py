@@ -166,7 +166,9 @@ def fit_features(
     # Seeds are clear-cut cells, and their temperature already flattens what they say.
     depth, k = known.depth, len(classes)
     penalty = PENALTY_FEW if seeded else held_out_penalty(design, codes, k, evidence(depth), seed=seed)
-    classifier = made(*fit_linear(design, codes, k, sharp=sharp, penalty=penalty, heads=heads))
+    # Heads that only say which cells join, and those that calibrate, are one of the three: a click waits for them.
+    first = heads if seeded or not unlabelled.rounds(len(codes), k) else heads[:1]
+    classifier = made(*fit_linear(design, codes, k, sharp=sharp, penalty=penalty, heads=first))
     if not seeded:
         classifier = _self_trained(classifier, made, features, plan, labelled, design, codes, sharp, seed)
     classifier.scheme = scheme
@@ -187,7 +189,7 @@ def fit_features(
         classifier.temperature = _SEEDED_TEMPERATURE
     else:
         classifier.temperature = held_out_temperature(
-            classifier, design, codes, depth, sharp, penalty=penalty, heads=heads, seed=seed
+            classifier, design, codes, depth, sharp, penalty=penalty, heads=heads[:1], seed=seed
         )
     classifier.unknown = unknown_score(
         features.kinds(seed), known.dense(), known.counts, codes, class_shares=np.exp(classifier.log_prior), seed=seed
@@ -292,12 +294,14 @@ def _self_trained(
 ) -> Classifier:
     """The head after the section's unlabelled cells have joined the labels; ``made`` builds one from coefficients."""
     sample, free = features.sample, ~np.isin(features.sample_cells, labelled)
-    for _ in range(unlabelled.rounds(len(codes), len(classifier.classes))):
+    heads, rounds = plan.heads(), unlabelled.rounds(len(codes), len(classifier.classes))
+    for i in range(rounds):
         joined = unlabelled.join_cells(classifier.proba(sample), free, codes, seed=seed)
         if not len(joined.cells):
             break
         rows, k = plan.rows(sample.take(joined.cells)), len(classifier.classes)
-        classifier = made(*fit_joined(design, codes, k, rows, joined, sharp=sharp, heads=plan.heads()))
+        seen = heads if i == rounds - 1 else heads[:1]
+        classifier = made(*fit_joined(design, codes, k, rows, joined, sharp=sharp, heads=seen))
         classifier.info["joined"] = len(joined.cells)
     return classifier
 
