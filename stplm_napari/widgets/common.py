@@ -178,7 +178,7 @@ def compact(*boxes: ComboBox) -> None:
 
 
 class _Aligned(QObject):
-    """Gives the labels of a form one width when it is shown: magicgui measures them in another font than napari's."""
+    """Gives the labels of a form that are seen one width: magicgui measures them in another font than napari's."""
 
     def __init__(self, form: QWidget) -> None:
         super().__init__(form)
@@ -186,8 +186,8 @@ class _Aligned(QObject):
 
     def eventFilter(self, watched: Any, event: Any) -> bool:
         """Qt's."""
-        if event.type() == QEvent.Type.Show:
-            labels = watched.findChildren(QLabel)
+        if event.type() in (QEvent.Type.Show, QEvent.Type.LayoutRequest):
+            labels = [label for label in watched.findChildren(QLabel) if label.isVisibleTo(watched)]
             for label in labels:
                 label.ensurePolished()
             widest = max((label.sizeHint().width() for label in labels), default=0)
