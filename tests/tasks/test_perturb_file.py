@@ -16,7 +16,7 @@ from stplm.errors import SectionError
 from stplm.io.cell_table import counts_matrix
 from stplm.io.export import write_h5ad
 from stplm.io.table_file import TableFile
-from stplm.tasks import cells_file, perturb_run, perturb_statistics
+from stplm.tasks import cells_file, perturb_statistics
 from stplm.tasks.cells import prepare_cells
 from stplm.tasks.cells_file import FileRows
 from stplm.tasks.checkpoints import fingerprint
@@ -121,7 +121,6 @@ def test_counts_are_not_read_whole(table: AnnData, tmp_path: Path, monkeypatch: 
         return found
 
     monkeypatch.setattr(FileRows, "__getitem__", watched)
-    monkeypatch.setattr(perturb_run, "_COUNTED", 64)
     monkeypatch.setattr(BagVariants, "block", 64)
     stplm.perturb(path, nulls=0, spatial=False, genes=["EPCAM"], keep_vectors=0)
     assert sum(most) > table.n_obs
