@@ -157,10 +157,9 @@ class GimVI:
     @staticmethod
     def _key(task: Task) -> str:
         digest = hashlib.sha256((environment.HERE / "gimvi.py").read_bytes() + environment.REQUIREMENTS.read_bytes())
-        digest.update("\n".join([*task.visible, "", *task.genes]).encode())
-        for counts in (task.table.X, task.reference.X):
-            for array in (counts.indptr, counts.indices, counts.data):
-                digest.update(np.ascontiguousarray(array).data)
+        digest.update("\n".join([jobs.table_digest(task.table), *task.reference.var_names, "", *task.genes]).encode())
+        for array in (task.reference.X.indptr, task.reference.X.indices, task.reference.X.data):
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:24]
 
 
@@ -205,8 +204,8 @@ def by_symbol(reference: AnnData, table: AnnData) -> AnnData:
 
 
 def scores(methods: dict[str, Method], folds: list[Task]) -> pd.DataFrame:
-    """Median over all genes of r and cosine, the share of genes where ours is ahead, processor
-    seconds a fold; a method a row."""
+    """Median over all genes of r and cosine, the share of genes where ours is ahead, processor seconds a fold; a method
+    a row."""
     r, cosine, seconds = {}, {}, {}
     for name, method in methods.items():
         found, took = [], []

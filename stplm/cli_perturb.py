@@ -122,8 +122,11 @@ def _section(arguments: argparse.Namespace) -> Iterator[tuple[AnnData | Path, pd
     labels = _PROFILES if labels is None else labels
     make_folder(Path(arguments.out).expanduser().parent)
     with as_table_file(arguments.section, arguments.out, progress_bar("counts")) as file:
+        if file is not None and given == _NONE:
+            yield file, _obs(file), model, None
+            return
         if file is not None:
-            with _classified(file, arguments, model, labels) as (work, head):
+            with _classified(file, arguments.out, model, labels) as (work, head):
                 yield work, _obs(work), model, head
             return
         _, table = read_table(arguments.section, images=False, labels=False)
@@ -141,18 +144,13 @@ def _classifier(table: AnnData, model: Model, labels: Any) -> Classifier:
 
 
 @contextmanager
-def _classified(
-    file: Path, arguments: argparse.Namespace, model: Model, labels: Any
-) -> Iterator[tuple[Path, Path | None]]:
-    """:func:`_classifier` of a table file: a copy of it with the classes, and the folder of the head, both beside the
-    output until the body ends."""
+def _classified(file: Path, beside: str, model: Model, labels: Any) -> Iterator[tuple[Path, Path]]:
+    """:func:`_classifier` of a table file: a copy of it with the classes, and the folder of the head, both ``beside``
+    the output until the body ends."""
     from stplm.tasks.classify_file import classify_file
     from stplm.tasks.embed_file import embed_file
 
-    if arguments.labels == _NONE:
-        yield file, None
-        return
-    out = Path(arguments.out).expanduser()
+    out = Path(beside).expanduser()
     work, head = out.with_name(f".{out.name}.stplm-classes.h5ad"), out.with_name(f".{out.name}.stplm-head")
     try:
         embed_file(file, work, model, clusters=0, progress=progress_bar("cells"))

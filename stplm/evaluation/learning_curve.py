@@ -245,7 +245,7 @@ class _Labelled:
         """Classes of the held-out cells, as the whole head calls them: with what unlabelled cells teach, shares of
         classes, fading, sharpness."""
         from stplm.evidence import evidence
-        from stplm.tasks.head import fit_joined, fit_linear, held_out_penalty, sharpness, typical_labels
+        from stplm.tasks.head import fit_joined, fit_linear, heads_of_fit, held_out_penalty, sharpness, typical_labels
         from stplm.tasks.outcome import softmax
         from stplm.tasks.shares import log_prior
         from stplm.tasks.unlabelled import join_cells, rounds
@@ -258,16 +258,16 @@ class _Labelled:
 
         penalty = held_out_penalty(design, codes, n_classes, evidence(self.depth[learn]))
         n_rounds = rounds(len(codes), n_classes)
-        seen = self.heads[:1] if n_rounds else self.heads
+        seen = heads_of_fit(self.heads, 0, n_rounds)
         coefficients, bias = fit_linear(design, codes, n_classes, sharp=sharp, penalty=penalty, heads=seen)
         called = logits(self.section, self.section_depth)
         shares = log_prior(softmax(called))
-        for i in range(n_rounds):
+        for fit in range(1, n_rounds + 1):
             joined = join_cells(softmax(called + shares), self.free, codes)
             if not len(joined.cells):
                 break
             rows = self.section[joined.cells]
-            seen = self.heads if i == n_rounds - 1 else self.heads[:1]
+            seen = heads_of_fit(self.heads, fit, n_rounds)
             coefficients, bias = fit_joined(design, codes, n_classes, rows, joined, sharp=sharp, heads=seen)
             called = logits(self.section, self.section_depth)
             shares = log_prior(softmax(called))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +48,13 @@ class FileRows:
         parts = [self._known(self._counts[int(s[0]) : int(s[-1]) + 1][s - s[0]]) for s in self._stretches(rows)]
         found = sparse.csr_matrix(parts[0] if len(parts) == 1 else sparse.vstack(parts, format="csr"))
         return found if np.array_equal(place, np.arange(len(rows))) else sparse.csr_matrix(found[place])
+
+    @cached_property
+    def indptr(self) -> NDArray[np.int64]:
+        """Where each cell's counts begin, (n_cells + 1,), as in a CSR matrix of these genes."""
+        if self._columns is None:
+            return self._counts.indptr
+        return np.concatenate([[0], *(np.diff(block.indptr) for block in self.blocks())]).cumsum()
 
     def blocks(self) -> Iterator[sparse.csr_matrix]:
         """All cells, a stretch after the other."""

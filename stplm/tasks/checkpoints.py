@@ -126,14 +126,10 @@ def fingerprint(cells: Cells) -> str:
             digest.update(np.ascontiguousarray(part, dtype=np.float64 if part.dtype.kind == "f" else np.int64).data)
 
     counts: Any = cells.counts
-    if isinstance(counts, FileRows):  # the same, a stretch of cells after the other
-        indptr = np.concatenate([[0], *(np.diff(block.indptr) for block in counts.blocks())]).cumsum()
-        add(indptr.shape, [indptr])
-        for name in ("indices", "data"):
-            add((int(indptr[-1]),), (getattr(block, name) for block in counts.blocks()))
-    else:
-        for array in (counts.indptr, counts.indices, counts.data):
-            add(array.shape, [array])
+    add(counts.indptr.shape, [counts.indptr])
+    for name in ("indices", "data"):  # of a file the same bytes, a stretch of cells after the other
+        parts = counts.blocks() if isinstance(counts, FileRows) else [counts]
+        add((int(counts.indptr[-1]),), (getattr(part, name) for part in parts))
     for array in (cells.rows, cells.xy):
         if array is not None:
             add(array.shape, [array])

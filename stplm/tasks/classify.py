@@ -37,6 +37,7 @@ from stplm.tasks.head import (
     PENALTY_FEW,
     fit_joined,
     fit_linear,
+    heads_of_fit,
     held_out_penalty,
     sharpness,
     typical_labels,
@@ -166,11 +167,10 @@ def fit_features(
     # Seeds are clear-cut cells, and their temperature already flattens what they say.
     depth, k = known.depth, len(classes)
     penalty = PENALTY_FEW if seeded else held_out_penalty(design, codes, k, evidence(depth), seed=seed)
-    # Heads that only say which cells join, and those that calibrate, are one of the three: a click waits for them.
-    first = heads if seeded or not unlabelled.rounds(len(codes), k) else heads[:1]
+    rounds = 0 if seeded else unlabelled.rounds(len(codes), k)
+    first = heads_of_fit(heads, 0, rounds)
     classifier = made(*fit_linear(design, codes, k, sharp=sharp, penalty=penalty, heads=first))
-    if not seeded:
-        classifier = _self_trained(classifier, made, features, plan, labelled, design, codes, sharp, seed)
+    classifier = _self_trained(classifier, made, features, plan, labelled, design, codes, sharp, rounds, seed)
     classifier.scheme = scheme
     if scheme == "hierarchical":
         classifier.tumour_head = fit_tumour_head(
@@ -188,6 +188,7 @@ def fit_features(
     if seeded:
         classifier.temperature = _SEEDED_TEMPERATURE
     else:
+        # One head, as a click waits for these fits too.
         classifier.temperature = held_out_temperature(
             classifier, design, codes, depth, sharp, penalty=penalty, heads=heads[:1], seed=seed
         )
@@ -290,18 +291,19 @@ def _self_trained(
     design: NDArray[np.float32],
     codes: NDArray[np.int64],
     sharp: float,
+    rounds: int,
     seed: int,
 ) -> Classifier:
-    """The head after the section's unlabelled cells have joined the labels; ``made`` builds one from coefficients."""
+    """The head after the section's unlabelled cells have joined the labels ``rounds`` times; ``made`` builds one from
+    coefficients."""
     sample, free = features.sample, ~np.isin(features.sample_cells, labelled)
-    heads, rounds = plan.heads(), unlabelled.rounds(len(codes), len(classifier.classes))
-    for i in range(rounds):
+    for fit in range(1, rounds + 1):
         joined = unlabelled.join_cells(classifier.proba(sample), free, codes, seed=seed)
         if not len(joined.cells):
             break
         rows, k = plan.rows(sample.take(joined.cells)), len(classifier.classes)
-        seen = heads if i == rounds - 1 else heads[:1]
-        classifier = made(*fit_joined(design, codes, k, rows, joined, sharp=sharp, heads=seen))
+        heads = heads_of_fit(plan.heads(), fit, rounds)
+        classifier = made(*fit_joined(design, codes, k, rows, joined, sharp=sharp, heads=heads))
         classifier.info["joined"] = len(joined.cells)
     return classifier
 

@@ -62,6 +62,14 @@ def fit_linear(
     return coefficients * sharp, bias * sharp - _label_shares(codes, n_classes)
 
 
+def heads_of_fit(heads: Heads, fit: int, rounds: int) -> Heads:
+    """Whose mean is taken in the fit to the labels (``fit`` 0) and in those after cells joined (1 to ``rounds``).
+
+    Of all, in the last: the fits before it only say which cells join, and a click waits for them.
+    """
+    return heads if fit == rounds else heads[:1]
+
+
 def held_out_penalty(
     design: Rows, codes: NDArray[np.int64], n_classes: int, fade: NDArray[np.float64], *, seed: int = 0
 ) -> float | None:

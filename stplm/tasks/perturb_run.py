@@ -15,7 +15,7 @@ from stplm.tasks.perturb_edits import Edits, edits_of
 from stplm.tasks.perturb_heads import HeadJudge, InTissue
 from stplm.tasks.perturb_measures import Judge, Seen, States, shift_of
 from stplm.tasks.perturb_sets import GeneSets
-from stplm.tasks.perturb_statistics import MEASURED
+from stplm.tasks.perturb_statistics import MEASURED, Expression
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from stplm.tasks.perturb_vectors import VariantEncoder
 
 Floats = NDArray[np.float32]
-_COUNTED = 65_536
 
 
 @dataclass
@@ -138,26 +137,22 @@ def run_sets(
     for part, start in enumerate(range(0, len(chosen), lab.variants.block)):
         block = chosen[start : start + lab.variants.block]
         if store.has(part):
-            step(_variants_of(lab, block, sets))
+            number = Expression.of(lab.cells.counts, block).number
+            step(count_variants(lab.variants.rule.mode, sets, number, len(block)))
             continue
         counts = lab.cells.dense(block)
         edits = edits_of(counts, sets, lab.variants.rule)
         store.put(part, *_measured(lab, block, counts, edits, step, known))
 
 
-def count_variants(lab: Lab, chosen: NDArray[np.int64], sets: GeneSets) -> int:
-    """How many variants a run has, about (sets that share genes of a cell count once for each)."""
-    return sum(_variants_of(lab, chosen[start : start + _COUNTED], sets) for start in range(0, len(chosen), _COUNTED))
-
-
-def _variants_of(lab: Lab, block: NDArray[np.int64], sets: GeneSets) -> int:
-    if lab.variants.rule.mode == "overexpress":
-        return len(block) * len(sets)
-    part = lab.cells.counts[block]
-    detected = np.bincount(part.indices, minlength=part.shape[1])
+def count_variants(mode: str, sets: GeneSets, number: NDArray[np.int64], n_cells: int) -> int:
+    """How many variants ``n_cells`` cells have, of which ``number`` (m,) express each gene: about, for sets that share
+    genes of a cell count once for each."""
+    if mode == "overexpress":
+        return n_cells * len(sets)
     if (sets.sizes == 1).all():
-        return int(detected[sets.columns].sum())
-    return int(sum(min(detected[sets.members(i)].sum(), len(block)) for i in range(len(sets))))
+        return int(number[sets.columns].sum())
+    return int(sum(min(number[sets.members(i)].sum(), n_cells) for i in range(len(sets))))
 
 
 def _measured(

@@ -65,13 +65,16 @@ def screen(
     effect: str,
     top: int,
     *,
+    expression: Expression | None = None,
     seed: int = 0,
     step: Callable[[int], None] = lambda n: None,
 ) -> Screened:
     """The ``top`` genes (of cell tokens: twice as many) whose deletion has the largest mean ``effect`` in the
-    ``chosen`` cells that express them. Raises as :func:`estimate` does."""
+    ``chosen`` cells that express them; ``expression`` of those cells, where it is known. Raises as :func:`estimate`
+    does."""
     check_screen(lab, sets)
-    number = _expressing(lab, chosen, sets)
+    expression = expression or Expression.of(lab.cells.counts, chosen)
+    number = expression.number[sets.columns]
     if not isinstance(lab.variants, TokenVariants):
         effects = estimate(lab, chosen, sets, effect, seed=seed, step=step)
         kept = _best(effects, number)[: _RUN * top]
@@ -89,9 +92,3 @@ def _best(effects: NDArray[np.float64], number: NDArray[np.int64]) -> NDArray[np
     size = np.nan_to_num(np.abs(effects), nan=-1.0)
     order = np.lexsort((-size, number < min(FEWEST, number.max(initial=0))))
     return np.asarray(order[number[order] > 0])
-
-
-def _expressing(lab: Lab, cells: NDArray[np.int64], sets: GeneSets) -> NDArray[np.int64]:
-    """(n_sets,) how many of the cells express each single gene."""
-    share = Expression.of(lab.cells.counts, cells).detected
-    return np.rint(share * len(cells)).astype(np.int64)[sets.columns]

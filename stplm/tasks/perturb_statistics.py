@@ -29,9 +29,10 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 @dataclass(frozen=True)
 class Expression:
-    """How the selected cells express each of the model's genes: ``detected`` float64 (m,) share of cells, ``level``
-    float64 (m,) mean count where detected."""
+    """How the selected cells express each of the model's genes: ``number`` int64 (m,) of them that do, ``detected``
+    float64 (m,) their share, ``level`` float64 (m,) mean count where detected."""
 
+    number: NDArray[np.int64]
     detected: NDArray[np.float64]
     level: NDArray[np.float64]
 
@@ -43,7 +44,8 @@ class Expression:
             part = counts[cells[start : start + _BLOCK]]
             there += np.bincount(part.indices, weights=part.data > 0, minlength=part.shape[1])
             total += np.bincount(part.indices, weights=part.data, minlength=part.shape[1])
-        return cls(there / max(len(cells), 1), np.divide(total, there, out=np.zeros_like(total), where=there > 0))
+        level = np.divide(total, there, out=np.zeros_like(total), where=there > 0)
+        return cls(there.astype(np.int64), there / max(len(cells), 1), level)
 
     def nearest(self, gene: int, without: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Other genes, the likest first, by the logarithms of both; those that no cell expresses left out."""

@@ -55,14 +55,14 @@ class Study:
         """All stages; ``about`` tells the run from others."""
         lab, effect = self.lab, self.effect
         expression = Expression.of(lab.cells.counts, self.chosen)
-        steps = Steps(progress, self._total())
+        steps = Steps(progress, self._total(expression))
         info: dict[str, Any] = {"run": about, "effect": effect}
         store: Store = MemoryStore() if out is None else FolderStore(Path(out), about)
         known: Known | None = None
         if self.top is not None:
-            about_all, known = self._screen(effect, store, steps)
+            about_all, known = self._screen(effect, expression, store, steps)
             info |= about_all
-            steps.total = steps.done + self._total()
+            steps.total = steps.done + self._total(expression)
         run_sets(lab, self.chosen, self.sets, store, steps, known=known)
         table = averages(store, self.sets.names)
         detections = table["detections"].to_numpy()
@@ -87,8 +87,8 @@ class Study:
         columns = self.lab.columns()
         return next((name for name in ("to_goal", "from_start") if name in columns), "shift")
 
-    def _total(self) -> int:
-        n = count_variants(self.lab, self.chosen, self.sets)
+    def _total(self, expression: Expression) -> int:
+        n = count_variants(self.lab.variants.rule.mode, self.sets, expression.number, len(self.chosen))
         if self.nulls and not self._is_full:
             n += min(_NULL_VARIANTS // self._dearness, self.nulls * len(self.sets) * len(self.chosen))
         n += (len(RATES) + 1) * self._few_cells
@@ -107,7 +107,9 @@ class Study:
         m = self.lab.cells.counts.shape[1]
         return len(self.sets) == m and bool((self.sets.sizes == 1).all())
 
-    def _screen(self, effect: str, store: Store, steps: Steps) -> tuple[dict[str, dict[str, float]], Known | None]:
+    def _screen(
+        self, effect: str, expression: Expression, store: Store, steps: Steps
+    ) -> tuple[dict[str, dict[str, float]], Known | None]:
         """Keep the sets that a screen finds to do the most; of all, what it found and of how many cells that were run,
         the largest effect first; and the vectors that were made."""
         from stplm.tasks.perturb_screen import Screened, screen
@@ -117,7 +119,9 @@ class Study:
         if note is not None and note.is_file():
             found = Screened.of(note.read_text(encoding="utf-8"))
         else:
-            found = screen(self.lab, self.chosen, self.sets, effect, self.top, seed=self.seed, step=steps)
+            found = screen(
+                self.lab, self.chosen, self.sets, effect, self.top, expression=expression, seed=self.seed, step=steps
+            )
             if isinstance(store, FolderStore):
                 store.write(_SCREENED, found.to_json())
         names, sizes = self.sets.names, np.nan_to_num(np.abs(found.effects))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QVBoxLayout, QWidget
 
+from stplm_napari.widgets.short import ShortLabel
 from stplm_napari.widgets.style import button, set_property, text
 
 if TYPE_CHECKING:
@@ -66,10 +67,9 @@ class QueueRow(QFrame):
         line = QHBoxLayout(self)
         line.setContentsMargins(5, 3, 6, 3)
         line.setSpacing(7)
-        self.called, self.why = text(wrap=False), text(kind="hint", wrap=False)
+        self.called, self.why = text(wrap=False), ShortLabel()
         self.called.setFixedWidth(_CALLED_PX)
-        self.why.setMinimumWidth(80)
-        self._reason = ""
+        self.why.setProperty("kind", "hint")
         line.addWidget(self.called)
         line.addWidget(self.why, 1)
 
@@ -82,20 +82,10 @@ class QueueRow(QFrame):
         short = metrics.elidedText(name, Qt.TextElideMode.ElideRight, room)
         dot = f'<span style="color:{colour}">●</span> ' if colour else ""
         self.called.setText(f"{dot}{short} {sure:.2f}" if name else shown.cell)
-        self._reason = shown.reason
-        self._elide()
-        self.setToolTip(f"Cell {shown.cell}: {shown.reason}. Click to fly there.")
+        tip = f"Cell {shown.cell}: {shown.reason}. Click to fly there."
+        self.why.show_words(shown.reason, tip)
+        self.setToolTip(tip)
         set_property(self, "active", "true" if current else "false")
-
-    def resizeEvent(self, event: Any) -> None:
-        """Qt's."""
-        super().resizeEvent(event)
-        self._elide()
-
-    def _elide(self) -> None:
-        self.why.ensurePolished()
-        room = self.width() - self.called.width() - 30
-        self.why.setText(self.why.fontMetrics().elidedText(self._reason, Qt.TextElideMode.ElideRight, max(room, 80)))
 
     def mousePressEvent(self, event: Any) -> None:
         """Qt's."""
