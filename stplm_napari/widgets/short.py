@@ -28,8 +28,7 @@ class ShortLabel(QLabel):
 
     def sizeHint(self) -> QSize:
         """Qt's: room for all words."""
-        hint = super().sizeHint()
-        return QSize(self.fontMetrics().horizontalAdvance(self._words) + 4, hint.height())
+        return QSize(self.fontMetrics().horizontalAdvance(self._words) + self._around(), super().sizeHint().height())
 
     def resizeEvent(self, event: Any) -> None:
         """Qt's."""
@@ -38,7 +37,11 @@ class ShortLabel(QLabel):
 
     def _cut(self) -> None:
         self.ensurePolished()  # before that it has another font
-        self.setText(self.fontMetrics().elidedText(self._words, self._mode, self.width()))
+        self.setText(self.fontMetrics().elidedText(self._words, self._mode, self.width() - self._around()))
+
+    def _around(self) -> int:
+        """Pixels beside the words: the style's padding."""
+        return super().sizeHint().width() - self.fontMetrics().horizontalAdvance(self.text())
 
 
 class ShortBox(QComboBox):
