@@ -42,11 +42,12 @@ def compare(
     seeds: int,
     cache: Path = jobs.CACHE,
     python: Callable[[], Path] = environment.python,
+    first_seed: int = 0,
 ) -> list[Row]:
-    """A row for every method, whether it could be run or not."""
+    """A row for every method, whether it could be run or not; draws of labels are numbered from ``first_seed``."""
     rows = []
     for method in methods:
-        draws = [(k, seed) for k in shots for seed in range(_seeds(method, class_set, seeds) if k else 1)]
+        draws = [(k, first_seed + i) for k in shots for i in range(_seeds(method, class_set, seeds) if k else 1)]
         if method.peer:
             row = _peer_row(method, class_set, draws, cache, python)
         else:

@@ -81,9 +81,10 @@ def predict(
 
 
 def table_digest(table: AnnData) -> str:
-    """SHA-256 of a section's counts, genes and positions."""
+    """SHA-256 of a section's counts, genes and, where it has them, positions."""
     digest = hashlib.sha256("\n".join(map(str, table.var_names)).encode())
-    for array in (table.X.data, table.X.indices, table.X.indptr, table.obsm["spatial"]):
+    places = [table.obsm["spatial"]] if "spatial" in table.obsm else []
+    for array in (table.X.data, table.X.indices, table.X.indptr, *places):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 

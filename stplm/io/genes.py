@@ -78,7 +78,10 @@ def identify_genes(symbols: NDArray[np.str_], ids: NDArray[np.str_] | None, wher
         symbols = np.array([names.get(e) or s for e, s in zip(ensembl.tolist(), symbols, strict=True)], dtype=str)
     warnings = []
     if n_known < FEW * len(symbols):
-        warnings.append(f"Only {n_known:,} of {len(symbols):,} genes are known: predictions will rest on few genes.")
+        warnings.append(
+            f"Only {n_known:,} of {len(symbols):,} genes are known human genes. Labels teach what the others say; "
+            "the model leaves them out until it is adapted to this section."
+        )
     return Genes(_unique(symbols), ensembl.astype(str), n_known, warnings)
 
 

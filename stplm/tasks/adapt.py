@@ -50,7 +50,7 @@ def adapt(
 
     from stplm.io.groups import as_table
     from stplm.nn.encoder import GeneDecoder
-    from stplm.tasks.cells import prepare_cells, table_genes
+    from stplm.tasks.cells import prepare_cells, table_columns
     from stplm.tasks.device import choose_device
     from stplm.tasks.gene_statistics import set_gene_statistics
     from stplm.tasks.objectives import make_objective
@@ -62,7 +62,7 @@ def adapt(
     encoder = copy.deepcopy(base.encoder)
     assert isinstance(encoder, GeneDecoder)
     preset, n_before = base.preset, len(encoder.genes)
-    encoder.add_genes([g for g in table_genes(table) if g])
+    encoder.add_genes([g for g in table_columns(table) if g])
     cells = prepare_cells(table, encoder.genes, encoder.config)
     if len(encoder.genes) > n_before:
         set_gene_statistics(encoder, [cells], torch.arange(n_before, len(encoder.genes)))

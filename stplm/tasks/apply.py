@@ -55,7 +55,7 @@ def apply_heads(
     """
     from stplm.io.cell_table import counts_matrix
     from stplm.io.groups import as_table
-    from stplm.tasks.cells import prepare_cells, table_genes
+    from stplm.tasks.cells import prepare_cells, table_columns
     from stplm.tasks.device import choose_device
     from stplm.tasks.finetune_scores import log_shares, outputs
 
@@ -69,7 +69,7 @@ def apply_heads(
             mend="Fine-tune it on labels (stplm.finetune), or fit the few-shot head (stplm.fit_classifier).",
         )
     cells = prepare_cells(table, loaded.encoder.genes, loaded.encoder.config)
-    genes, counts = table_genes(table), counts_matrix(table)
+    genes, counts = table_columns(table), counts_matrix(table)
     logs = section_log_proba(
         loaded.encoder, heads, cells, counts, genes, device=choose_device(device), dtype=dtype, progress=progress
     )

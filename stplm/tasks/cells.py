@@ -12,6 +12,7 @@ from scipy.sparse import csr_matrix
 from stplm import keys
 from stplm.errors import GeneError, SectionError
 from stplm.io.cell_table import counts_matrix
+from stplm.io.matrix import GENE, feature_types_by_name
 from stplm.spatial.graph import neighbour_graph
 from stplm.tokens.vocabulary import gene_ids, gene_places
 
@@ -69,6 +70,19 @@ def table_genes(table: AnnData) -> NDArray[np.str_]:
     return np.where(once, ids, "")
 
 
+def table_columns(table: AnnData) -> NDArray[np.str_]:
+    """What each column of a table is known by from section to section: the Ensembl id; the table's own name where there
+    is none, as for a probe of the user's; "" for a control."""
+    ids = table_genes(table)
+    nameless = np.flatnonzero(ids == "")
+    names = table.var_names.astype(str).to_numpy()[nameless]
+    names = np.where(feature_types_by_name(names) == GENE, names, "")
+    _, first = np.unique(names, return_index=True)
+    found = ids.astype(object)
+    found[nameless[first]] = names[first]
+    return found.astype(str)
+
+
 def prepare_cells(table: AnnData, genes: list[str], config: EncoderConfig) -> Cells:
     """Match a table's genes with the model's ``genes`` and find each cell's neighbours.
 
@@ -91,7 +105,7 @@ def matched_genes(table: AnnData, genes: list[str]) -> tuple[NDArray[np.int64], 
     """
     if table.n_obs == 0:
         raise SectionError("This section has no cell.", mend="Choose another section, or fewer filters.")
-    rows = gene_places(table_genes(table), genes)
+    rows = gene_places(table_columns(table), genes)
     known = np.flatnonzero(rows >= 0)
     if len(known) == 0:
         raise GeneError(

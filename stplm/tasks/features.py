@@ -49,7 +49,7 @@ class Features:
     level
         CSR float32 (n, n_genes), log-normalised.
     genes
-        Ensembl ids of its columns.
+        Ensembl ids of its columns, names where a gene has none.
     depth
         float64 (n,) counts.
     counts
@@ -170,7 +170,7 @@ class FeatureCache:
 
 def cell_features(table: AnnData, profiles: str = "breast") -> Features:
     """Features of every cell of an embedded table. Raises ModelError when it is not embedded."""
-    from stplm.tasks.cells import table_genes
+    from stplm.tasks.cells import table_columns
 
     if keys.X_STPLM not in table.obsm:
         raise ModelError("These cells are not embedded yet.", mend="Run stplm.embed (the Embed dock) first.")
@@ -179,7 +179,7 @@ def cell_features(table: AnnData, profiles: str = "breast") -> Features:
     embedding = table.uns.get(keys.UNS, {}).get(keys.UNS_EMBEDDING, {})
     own_dim = int(embedding.get("own_dim", vectors.shape[1]))
     own_share = float(embedding.get("genes_known", 1)) / max(float(embedding.get("genes_total", 1)), 1.0)
-    found = count_features(counts_csr(table.X, "X"), table_genes(table), vectors[:, :own_dim], own_share, profiles)
+    found = count_features(counts_csr(table.X, "X"), table_columns(table), vectors[:, :own_dim], own_share, profiles)
     return replace(found, made_from=made_from)
 
 
@@ -190,7 +190,8 @@ def count_features(
     own_share: float = 1.0,
     profiles: str = "breast",
 ) -> Features:
-    """The features that go with ``counts`` (n, n_genes) of Ensembl ids ``genes`` and the vectors ``own`` (n, own_dim).
+    """The features that go with ``counts`` (n, n_genes) of ``genes`` (:func:`stplm.tasks.cells.table_columns`) and the
+    vectors ``own`` (n, own_dim).
 
     Counts need not be whole: perturbation asks for what was never measured.
     """

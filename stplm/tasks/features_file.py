@@ -13,7 +13,7 @@ from stplm import keys
 from stplm.errors import ModelError
 from stplm.io.table_file import ROWS, TableFile
 from stplm.progress import Progress, no_progress
-from stplm.tasks.cells import table_genes
+from stplm.tasks.cells import table_columns
 from stplm.tasks.design import Design, section_design
 from stplm.tasks.features import Features, count_features, divisors
 from stplm.tasks.prototypes import SectionKinds, kinds_of, kinds_sample
@@ -48,7 +48,7 @@ class FileFeatures:
         if keys.X_STPLM not in table.obsm:
             raise ModelError("These cells are not embedded yet.", mend="Run stplm embed first.")
         embedding, genes = table.notes.get(keys.UNS_EMBEDDING, {}), _any(table)
-        self._table, self._genes, self._vectors = table, table_genes(genes), table.obsm[keys.X_STPLM]
+        self._table, self._genes, self._vectors = table, table_columns(genes), table.obsm[keys.X_STPLM]
         self._own_dim = int(embedding.get("own_dim", self._vectors.shape[1]))
         self._own_share = float(embedding.get("genes_known", 1)) / max(float(embedding.get("genes_total", 1)), 1.0)
         n_genes = np.diff(table.counts.indptr)

@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 from stplm.errors import LabelError
 from stplm.io.cell_table import counts_matrix
 from stplm.spatial.splits import side_by_side, split_blocks, split_sections
-from stplm.tasks.cells import Cells, prepare_cells, table_genes
+from stplm.tasks.cells import Cells, prepare_cells, table_columns
 from stplm.tasks.finetune_config import MIN_LABELS, MIN_TO_HOLD_OUT, FinetuneConfig
 from stplm.tasks.labels import check_two_classes, label_names
 from stplm.tokens.vocabulary import gene_places
@@ -94,7 +94,7 @@ def labelled_sections(
     code_of = {c: i for i, c in enumerate(classes)}
     sections = []
     for table, of_cells in zip(tables, names, strict=True):
-        ids = table_genes(table)
+        ids = table_columns(table)
         cells = prepare_cells(table, genes, config)
         known = np.flatnonzero((ids != "") & np.isin(ids, genes))
         counts_of = cells.counts if len(known) == table.n_vars else counts_matrix(table)

@@ -134,7 +134,7 @@ def perturb(
     Cancelled
         When ``progress`` raises it; finished parts stay in ``out``.
     """
-    from stplm.tasks.cells import table_genes
+    from stplm.tasks.cells import table_columns
     from stplm.tasks.device import choose_device
     from stplm.tasks.perturb_lab import build_lab
     from stplm.tasks.perturb_study import Study
@@ -144,7 +144,7 @@ def perturb(
     check_mode(mode)
     with studied(table) as section:
         chosen = chosen_cells(section.table, cells)
-        known = np.flatnonzero(gene_places(table_genes(section.table), loaded.encoder.genes) >= 0)
+        known = np.flatnonzero(gene_places(table_columns(section.table), loaded.encoder.genes) >= 0)
         sets = gene_sets(section.table, known, genes, combine)
         if spatial is None:
             spatial = len(sets) <= _FEW_SETS and keys.SPATIAL in section.table.obsm and top is None

@@ -65,11 +65,11 @@ class HeadJudge:
     """The heads' opinion of cells whose counts and vectors were changed: calibrated, with the shares they learnt."""
 
     def __init__(self, heads: ClassHeads, encoder: Encoder, table: AnnData) -> None:
-        from stplm.tasks.cells import table_genes
+        from stplm.tasks.cells import table_columns
         from stplm.tokens.vocabulary import gene_places
 
         self._heads, self._encoder = heads.cpu().eval(), encoder
-        self._columns = gene_places(heads.config.genes, table_genes(table))
+        self._columns = gene_places(heads.config.genes, table_columns(table))
         self.classes, self.tumour_classes = list(heads.config.classes), list(heads.config.tumour_classes)
 
     def __call__(self, vectors: Floats, counts: csr_matrix) -> tuple[Floats, Floats]:

@@ -43,12 +43,12 @@ def build_lab(
     """For the ``chosen`` cells of a table; ``counts`` (n_cells, n_genes) where it does not hold them itself, other
     arguments as :func:`stplm.perturb` takes them."""
     from stplm.nn.tissue import TissueStage
-    from stplm.tasks.cells import table_genes
+    from stplm.tasks.cells import table_columns
     from stplm.tasks.classifier import Classifier
     from stplm.tokens.vocabulary import gene_places
 
     encoder = model.encoder
-    known = np.flatnonzero(gene_places(table_genes(table), encoder.genes) >= 0)
+    known = np.flatnonzero(gene_places(table_columns(table), encoder.genes) >= 0)
     variants = variant_encoder(encoder, cells.rows, mode, cells.counts, measure=measure, dtype=dtype)
 
     def mean_of(name: str | None) -> Floats | None:

@@ -104,7 +104,7 @@ class Judge:
     """
 
     def __init__(self, classifier: Classifier, table: AnnData, fingerprint: str, known: int) -> None:
-        from stplm.tasks.cells import table_genes
+        from stplm.tasks.cells import table_columns
 
         if (fitted := classifier.info.get("embedding")) and fitted != fingerprint:
             raise ModelError(
@@ -115,7 +115,7 @@ class Judge:
             )
         self.classifier, self.classes = classifier, list(classifier.classes)
         self.tumour_classes = list(classifier.tumour_classes)
-        self._genes, self._share = table_genes(table), known / max(table.n_vars, 1)
+        self._genes, self._share = table_columns(table), known / max(table.n_vars, 1)
 
     def __call__(self, vectors: Floats, counts: csr_matrix) -> tuple[Floats, Floats]:
         """Class probabilities (n, k) and tumour probabilities (n,) of cells with counts (n, n_genes)."""

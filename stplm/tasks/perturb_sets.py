@@ -108,9 +108,9 @@ def gene_sets(
 
 
 def _places(table: AnnData, known: NDArray[np.int64]) -> dict[str, int]:
-    from stplm.tasks.cells import table_genes
+    from stplm.tasks.cells import table_columns
 
-    ids = table_genes(table)[known]
+    ids = table_columns(table)[known]
     by_id = {str(name): i for i, name in enumerate(ids) if name}
     return by_id | {str(table.var_names[t]).upper(): i for i, t in enumerate(known)}
 

@@ -7,7 +7,7 @@ from anndata import AnnData
 
 from stplm import keys
 from stplm.nn.tissue import TissueConfig
-from stplm.tasks.cells import prepare_cells, table_genes
+from stplm.tasks.cells import prepare_cells, table_columns, table_genes
 
 CONFIG = TissueConfig()
 
@@ -29,6 +29,18 @@ def test_a_gene_that_is_there_twice_counts_once(few: AnnData) -> None:
     assert found[5] == ""
     assert found[2] == ids[2]
     assert len(set(found[found != ""])) == 312
+
+
+def test_what_has_no_id_is_known_by_its_name(few: AnnData) -> None:
+    ids, names = few.var[keys.ENSEMBL_ID].astype(str).to_numpy(), few.var_names.to_numpy(dtype=object)
+    for column, name in {3: "HPV16_E6", 7: "NegControlProbe_00042", 9: "BLANK_0007", 12: "HPV16_E6"}.items():
+        names[column], ids[column] = name, ""
+    few.var = few.var.set_axis(names).assign(**{keys.ENSEMBL_ID: ids})
+    found = table_columns(few)
+    assert list(found[[3, 7, 9, 12]]) == ["HPV16_E6", "", "", ""], "controls are no genes, and a name counts once"
+    assert np.array_equal(np.delete(found, [3, 7, 9, 12]), np.delete(ids, [3, 7, 9, 12]))
+    cells = prepare_cells(few, ["HPV16_E6", ids[0]], CONFIG)
+    assert np.array_equal(cells.dense(slice(None)), few.X[:, [0, 3]].toarray())
 
 
 def test_neighbours_are_near_others_with_weights_that_add_up_to_one(few: AnnData) -> None:

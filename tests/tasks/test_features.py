@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from scipy import sparse
 from scipy.sparse import random as random_sparse
 
 import stplm
 from stplm import keys
 from stplm.errors import ModelError
 from stplm.tasks import features as module
+from stplm.tasks.classifier import Classifier
 from stplm.tasks.classifier_scores import linear_scores, score_outcomes
 from stplm.tasks.classify import score_unknown
 from stplm.tasks.features import FeatureCache
@@ -48,6 +52,29 @@ def test_a_cache_makes_features_once_and_never_gives_stale_ones(
         stplm.fit_classifier(embedded, seeds, features=first)
     np.testing.assert_allclose(cache.of(embedded).own, first.own + 1)
     assert len(made) == 2
+
+
+def test_a_probe_of_the_users_own_tells_classes_apart(embedded: AnnData, tmp_path: Path) -> None:
+    """Nothing knows it: no Ensembl id, no model, no profile. On another section it is found by its name."""
+    infected = np.random.default_rng(0).random(embedded.n_obs) < 0.5
+    probe = sparse.csr_matrix(np.where(infected, 40, 0)[:, None].astype(embedded.X.dtype))
+    var = pd.concat([embedded.var, pd.DataFrame({keys.ENSEMBL_ID: [""]}, index=["HPV16_E6"])])
+    table = AnnData(
+        sparse.hstack([embedded.X, probe], format="csr"),
+        obs=embedded.obs[[]],
+        var=var,
+        obsm=dict(embedded.obsm),
+        uns=embedded.uns,
+    )
+    names = pd.Series(np.where(infected, "infected", "not infected"), index=table.obs_names, dtype=object)
+    classifier = stplm.fit_classifier(table, names.iloc[:40])
+    classifier.save(tmp_path / "head")
+    other = table[:, ::-1].copy()
+    other.X = sparse.csr_matrix(other.X)
+    for section, head in ((table, classifier), (other, Classifier.load(tmp_path / "head"))):
+        stplm.predict(section, head)
+        called = section.obs[keys.CLASS].astype(str) == names.to_numpy()
+        assert called.iloc[40:].mean() > 0.95
 
 
 def test_the_unknown_score_may_come_later(embedded: AnnData, seeds: pd.Series) -> None:
