@@ -39,6 +39,7 @@ def add_perturb(tasks: Any) -> None:
     sub.add_argument("--mode", default="delete", choices=MODES)
     sub.add_argument("--combine", default="each", choices=["each", "together", "pairs"], help="of a list of genes")
     sub.add_argument("--cells", metavar="COLUMN=VALUE", help="cells of an obs column; class=X: predicted class X")
+    sub.add_argument("--max-cells", type=positive, help="of more cells, take so many at random")
     sub.add_argument("--goal", help="a class: measure the shift towards it")
     sub.add_argument("--start", help="a class: measure the shift away from it")
     sub.add_argument(
@@ -75,6 +76,7 @@ def run(arguments: argparse.Namespace) -> None:
             classifier=classifier,
             measure=arguments.measure,
             top=arguments.top,
+            max_cells=arguments.max_cells,
             nulls=arguments.nulls,
             spatial=False if arguments.no_neighbours else None,
             out=arguments.out,

@@ -26,7 +26,7 @@ ALL, SELECTED, CLASS, REGION = "all", "selected", "class", "region"
 """Where the cells of a perturbation come from: ``params["cells"]["from"]``."""
 ADAPTED, TUNED = "adapted", "tuned"
 """Models of the session's own: ``params["model"]``, with ``params["folder"]`` where it lies."""
-ENGINE = ("genes", "mode", "combine", "goal", "model", "nulls", "top", "dtype", "seed")
+ENGINE = ("genes", "mode", "combine", "goal", "model", "nulls", "top", "max_cells", "dtype", "seed")
 """Parameters of a step that the engine takes as they are."""
 _TABLE, _ROWS, _CLASSIFIER, _RESULT = "table.h5ad", "rows.npy", "classifier", "result"
 _ARROWS = "arrows.npz"

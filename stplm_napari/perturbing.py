@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +18,10 @@ from stplm_napari.jobs import Job, Slot
 from stplm_napari.perturb_tasks import ADAPTED, ALL, CLASS, REGION, SELECTED, TUNED, perturb_in_worker
 from stplm_napari.results import snapshot
 from stplm_napari.runs import KeptModel, adapted_folder
+from stplm_napari.scenario import MEASURES, Scenario
 from stplm_napari.steps import Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from numpy.typing import NDArray
 
     from stplm.progress import Progress
@@ -33,45 +31,7 @@ if TYPE_CHECKING:
 SHIFT, RESPONSE = "shift", "response"
 """Kinds of colours, before the scenario's name in a source's key."""
 GROUP = "Perturbation"
-MEASURES = {
-    "shift": "Shift of the cell",
-    "to_goal": "Shift to the goal",
-    "tumour": "Change of tumour probability",
-    "own_class": "Change of its class's probability",
-}
-"""What a perturbed cell can be coloured by."""
 _DIVERGING, _RISING = "RdBu_r", "magma"
-
-
-@dataclass(frozen=True, eq=False)
-class Scenario:
-    """A perturbation that was run: its name, what was asked, what came out, and when (local time, HH:MM)."""
-
-    name: str
-    params: Mapping[str, Any]
-    result: Perturbation
-    at: str
-    folder: Path
-    """Where its files are."""
-    model_has_changed: Callable[[], bool] = lambda: False
-
-    @property
-    def effect(self) -> str:
-        """The measure that its genes are ranked by."""
-        return str(self.result.info["effect"])
-
-    @property
-    def words(self) -> str:
-        """What was asked, in a line."""
-        genes = self.params["genes"]
-        which = "every gene" if genes == ALL else ", ".join(genes[:3]) + (" …" if len(genes) > 3 else "")
-        cells = self.params["cells"]
-        where = {ALL: "all cells", SELECTED: "selected cells"}.get(cells["from"]) or cells["name"]
-        return f"{self.name}: {self.params['mode']} {which} in {where}"
-
-    def measures(self) -> list[str]:
-        """What its cells can be coloured by."""
-        return [name for name in MEASURES if name in self.result.genes]
 
 
 class Perturbing:
@@ -103,6 +63,7 @@ class Perturbing:
         goal: str = "",
         nulls: int = 20,
         top: int = 0,
+        max_cells: int = 0,
         dtype: str = "float32",
         seed: int = 0,
     ) -> Job | None:
@@ -126,6 +87,7 @@ class Perturbing:
             **self._model(),
             "nulls": nulls,
             "top": top or None,
+            "max_cells": max_cells or None,
             "dtype": dtype,
             "seed": seed,
             "classifier": classifier is not None,

@@ -44,7 +44,8 @@ def test_genes_are_ranked_and_the_folder_reads_back(
 
 
 def test_classes_of_a_file_are_those_of_memory(section: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["perturb", section, "--genes", "EPCAM", "--labels", "side", "--cells", "class=up", "--nulls", 3, "--out"]
+    words = ["perturb", section, "--genes", "EPCAM", "--labels", "side", "--cells", "class=up"]
+    words += ["--max-cells", 100, "--nulls", 3, "--out"]
     assert cli.main([str(w) for w in [*words, tmp_path / "file"]]) == 0
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file"], "nothing is left beside it"
     monkeypatch.setattr(cli_perturb, "as_table_file", lambda *_: nullcontext(None))
@@ -52,6 +53,7 @@ def test_classes_of_a_file_are_those_of_memory(section: Path, tmp_path: Path, mo
     found, expected = (Perturbation.load(tmp_path / name) for name in ("file", "memory"))
     pd.testing.assert_frame_equal(found.genes, expected.genes)
     assert found.info["run"] == expected.info["run"]
+    assert found.info["cells"] == 100
 
 
 def test_a_wrong_class_is_a_sentence(section: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

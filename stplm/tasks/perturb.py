@@ -47,6 +47,7 @@ def perturb(
     spatial: bool | None = None,
     nulls: int = 20,
     top: int | None = None,
+    max_cells: int | None = None,
     keep_vectors: int | None = None,
     out: str | Path | None = None,
     device: str = "auto",
@@ -100,6 +101,9 @@ def perturb(
         by a race: real deletions in ever more cells of ever fewer genes (:mod:`stplm.tasks.perturb_screen`). What was
         found of every gene is in ``info["screened"]``, and in how many cells it was run for that in
         ``info["screened_cells"]``: 0 for an estimate.
+    max_cells
+        Of more ``cells`` than that, so many are taken at random, and nothing is asked of the others. A mean over some
+        thousand cells is as good as one over a million, and gene-token models run some hundred variants a second.
     keep_vectors
         Of each set, keep the whole cell vectors after of so many of its cells, for arrows on the map
         (:func:`stplm.map_arrows`). By default 2,000 for up to 8 sets, else none.
@@ -143,7 +147,7 @@ def perturb(
     loaded = load_model(model)
     check_mode(mode)
     with studied(table) as section:
-        chosen = chosen_cells(section.table, cells)
+        chosen = chosen_cells(section.table, cells, max_cells, seed)
         known = np.flatnonzero(gene_places(table_columns(section.table), loaded.encoder.genes) >= 0)
         sets = gene_sets(section.table, known, genes, combine)
         if spatial is None:

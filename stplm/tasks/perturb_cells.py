@@ -71,8 +71,18 @@ def studied(given: AnnData | SpatialData | str | Path) -> Iterator[Studied]:
         yield Studied(file.without_counts(), file)
 
 
-def chosen_cells(table: AnnData, cells: Any) -> NDArray[np.int64]:
-    """Positions of the cells meant by a mask, positions, ids or None (all), ascending. Raises SectionError."""
+def chosen_cells(table: AnnData, cells: Any, most: int | None = None, seed: int = 0) -> NDArray[np.int64]:
+    """Positions of the cells meant by a mask, positions, ids or None (all), ascending; at most ``most``, at random.
+    Raises SectionError."""
+    if most is not None and most < 1:
+        raise SectionError("No cell would be left.", found=f"max_cells={most}", expected="1 or more, or None for all")
+    found = _meant(table, cells)
+    if most is None or len(found) <= most:
+        return found
+    return np.sort(np.random.default_rng(seed).choice(found, most, replace=False))
+
+
+def _meant(table: AnnData, cells: Any) -> NDArray[np.int64]:
     n = table.n_obs
     if cells is None:
         return np.arange(n)

@@ -11,7 +11,8 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QHBoxLayout, QVBoxLayout, QWi
 from stplm.errors import StplmError
 from stplm_napari.colourings import Numbers
 from stplm_napari.perturb_tasks import ALL, CLASS, REGION, SELECTED
-from stplm_napari.perturbing import MEASURES, RESPONSE, SHIFT, Scenario
+from stplm_napari.perturbing import RESPONSE, SHIFT
+from stplm_napari.scenario import MEASURES, Scenario
 from stplm_napari.widgets.common import Dock, EmptyState, More, compact, keep_choices
 from stplm_napari.widgets.genechips import GeneChips
 from stplm_napari.widgets.panels import ErrorPanel, JobPanel
@@ -84,10 +85,20 @@ class PerturbWidget(Dock):
             tooltip="Of a deletion screen: find about so many genes that move cells the most, run only these in all "
             "cells. 0 runs all: quick for the default model; gene-token models save time in thousands of cells.",
         )
+        self.max_cells = SpinBox(
+            name="max_cells",
+            label="Cells at most",
+            value=0,
+            min=0,
+            max=10_000_000,
+            step=1000,
+            tooltip="Of more cells, so many are taken at random: quicker, and a mean over some thousand cells is as "
+            "good as one over all. 0 takes all.",
+        )
         self.seed = SpinBox(
             name="seed", label="Seed", value=0, min=0, max=9999, tooltip="Of the samples for tests and noise."
         )
-        advanced = Container(widgets=[self.combine, self.nulls, self.top, self.seed], labels=True)
+        advanced = Container(widgets=[self.combine, self.nulls, self.top, self.max_cells, self.seed], labels=True)
         for form in (every, self.form, advanced):
             form.margins = (0, 0, 0, 0)
         compact(self.mode, self.cells, self.goal, self.combine)
@@ -171,6 +182,7 @@ class PerturbWidget(Dock):
             goal=self.goal.value or "",
             nulls=self.nulls.value,
             top=self.top.value if deletes else 0,
+            max_cells=self.max_cells.value,
             seed=self.seed.value,
         )
 
@@ -217,7 +229,7 @@ class PerturbWidget(Dock):
         self.switch.setVisible(state.compared is not None)
         self.old.setVisible(state.shown.model_has_changed())
         self.table.show_scenario(state.shown, state.compared)
-        self.rings.setText(ring_words(state.shown, state.gene))
+        self.rings.setText(state.shown.ring_words(state.gene))
         self.rings.setVisible(bool(self.rings.text()))
         self._show_scale()
 
@@ -267,19 +279,6 @@ class PerturbWidget(Dock):
                 save_table(shown.result.genes, Path(path))
             except StplmError as error:
                 self.error.show_error(error)
-
-
-def ring_words(scenario: Scenario, gene: str) -> str:
-    """How the cells around answered to a row, by distance; "" where they were not asked."""
-    rings = scenario.result.rings
-    if rings is None or not gene:
-        return ""
-    mine = rings[rings["genes"] == gene]
-    lines = [
-        f"{row.from_um:.0f} to {row.to_um:.0f} µm: {row.shift:.1e} ({row.cells:,} cells)"
-        for row in mine[mine["to_um"] < float("inf")].itertuples()
-    ]
-    return "\n".join([f"Shift of the cells around, {gene}:", *lines[:5]]) if lines else ""
 
 
 def _set_choices(box: ComboBox, choices: list[tuple[str, Any]]) -> None:

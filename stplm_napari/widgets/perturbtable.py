@@ -11,7 +11,7 @@ from qtpy.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex,
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QHBoxLayout, QHeaderView, QLineEdit, QTableView, QVBoxLayout, QWidget
 
-from stplm_napari.perturbing import Scenario
+from stplm_napari.scenario import Scenario
 from stplm_napari.widgets.style import button, text
 
 if TYPE_CHECKING:

@@ -164,8 +164,12 @@ def test_a_screen_stands_beside_a_second_scenario_and_can_be_filtered_and_saved(
     embed(workspace)
     perturb = dock()
     perturb.every_gene.value = True
+    perturb.max_cells.value = 40
     run(perturb, qtbot, 1)
     assert perturb.table.view.model().rowCount() == 5
+    assert perturb.scenario.currentText() == "A: delete every gene in 40 of all cells"
+    assert np.isfinite(workspace.perturbing.shown.result.per_cell("LUM")).sum() <= 40
+    perturb.max_cells.value = 0
     perturb.mode.value = "overexpress"
     run(perturb, qtbot, 2)
     state = workspace.perturbing

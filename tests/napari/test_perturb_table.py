@@ -11,7 +11,7 @@ from qtpy.QtCore import Qt
 
 from stplm.tasks.perturb_result import Perturbation
 from stplm.tasks.perturb_store import MemoryStore
-from stplm_napari.perturbing import Scenario
+from stplm_napari.scenario import Scenario
 from stplm_napari.widgets.perturbtable import GeneTable
 
 

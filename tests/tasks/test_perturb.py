@@ -56,6 +56,23 @@ def test_deleting_markers_moves_the_class_away_and_neighbours_less_with_distance
     assert not np.isin(response.cells, np.flatnonzero(np.isfinite(found.per_cell("epithelial")))).any()
 
 
+def test_of_many_cells_some_are_taken_at_random(table: AnnData) -> None:
+    cells = np.arange(0, table.n_obs, 2)
+    some, others, all_of_them = (
+        stplm.perturb(table, genes=["EPCAM", "LUM"], cells=cells, max_cells=most, seed=seed, **NO_PROGRESS)
+        for most, seed in ((100, 0), (100, 1), (10**6, 0))
+    )
+    assert some.info["cells"] == others.info["cells"] == 100
+    assert all_of_them.info["cells"] == len(cells)
+    for gene in ("EPCAM", "LUM"):
+        here, there = (np.flatnonzero(np.isfinite(found.per_cell(gene))) for found in (some, others))
+        assert not np.array_equal(here, there)
+        assert np.isin(here, cells).all()
+        np.testing.assert_array_equal(some.per_cell(gene)[here], all_of_them.per_cell(gene)[here])
+    with pytest.raises(SectionError, match="No cell would be left"):
+        stplm.perturb(table, genes=["EPCAM"], max_cells=0)
+
+
 def test_raised_lineage_genes_lead_to_the_goal(classified: tuple[AnnData, Classifier]) -> None:
     table, classifier = classified
     found = stplm.perturb(
