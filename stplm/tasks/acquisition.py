@@ -1,11 +1,14 @@
 """What makes a cell worth a label, as arrays: the scores of candidates, and a choice of cells that differ.
 
-A cell is worth asking about where the model wavers between two classes, where it looks unlike everything labelled,
-where its class has few labels so far, or where no label lies near, in the embedding or in the tissue. A cell that
-stands for many counts more than an outlier or a faint one. What is chosen is taken one by one, each far from what is
-labelled and from what was chosen before: uncertainty alone would ask twenty times about the same border (Settles,
-"Active Learning Literature Survey", 2009; Sener and Savarese, "Active Learning for Convolutional Neural Networks: A
-Core-Set Approach", 2018).
+Two things are multiplied. One is how much of the section is new with the cell: how far it lies from everything that is
+labelled, and how many cells lie around it, for an outlier or a faint cell stands for none. The other is what the model
+wants to know of it: whether it wavers between two classes, finds the cell unlike everything labelled, or knows its
+class from few labels. With few labels the first decides, for a model that has seen few classes is sure of the wrong
+things (Hacohen et al., "Active Learning on a Budget", 2022); as labels come, distances even out and the second does.
+
+Cells are taken one by one, each far from what is labelled and from what was chosen before: uncertainty alone would ask
+twenty times about the same border (Settles, "Active Learning Literature Survey", 2009; Sener and Savarese, "Active
+Learning for Convolutional Neural Networks: A Core-Set Approach", 2018).
 """
 
 from __future__ import annotations
@@ -18,23 +21,21 @@ import numpy.typing as npt
 from stplm.evidence import evidence
 from stplm.tasks.prototypes import Floats, Places, Singles, squared_distances
 
-BETWEEN, UNLIKE, FEW, AWAY, FAR, TYPICAL = "between", "unlike", "few", "away", "far", "typical"
+BETWEEN, UNLIKE, FEW, AWAY, TYPICAL = "between", "unlike", "few", "away", "typical"
 """Why a cell is asked about: between two classes; unlike the labelled cells; its class has few labels; no label among
-cells like it; none in its part of the tissue; typical of cells that nobody has labelled (while there is no model)."""
-WEIGHTS = {BETWEEN: 1.0, UNLIKE: 1.0, FEW: 1.0, AWAY: 0.5, FAR: 0.2}
-"""What each counts for. Set on one labelled section (docs/suggestions.md); not tuned one by one."""
+cells like it; typical of cells that nobody has labelled (while there is no model)."""
+_ANYHOW = 0.2
+"""What a cell counts for where the model wants to know nothing; each thing wanted counts for up to 1."""
 _UNLIKE_POWER = 4
 """A score of 0.5 is that of an ordinary cell, so only the top end says something."""
 _AROUND = 5
 """The distance to this neighbour among the reference cells says how dense the cells lie."""
-_DENSITY_POWER, _RAREST, _DENSEST = 0.5, 0.3, 1.5
-"""Density counts by its root and within limits: a rare class is not an outlier."""
+_RAREST, _DENSEST = 0.3, 1.5
+"""Density counts within limits: a rare class is not an outlier."""
 _PLENTY = 30
 """Labels of the rarest class from which on classes no longer need labels for being rare."""
 _SECOND = 0.25
 """From this probability on, the second class is one that the cell may be of."""
-_REACH = 0.7
-"""How far a chosen cell speaks for others, in typical distances between neighbours."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ def wants(cells: Candidates) -> dict[str, Floats]:
 
 
 def worth(wanted: dict[str, Floats], depth: Floats) -> Floats:
-    """(n,) the weighted sum of :func:`wants`, less for cells with few counts: a look that needs no distances."""
-    total = sum((WEIGHTS[why] * value for why, value in wanted.items()), np.zeros(len(depth)))
+    """(n,) the sum of :func:`wants`, less for cells with few counts: a look that needs no distances."""
+    total = sum(wanted.values(), np.full(len(depth), _ANYHOW))
     return np.asarray(total * evidence(depth))
 
 
@@ -104,11 +105,9 @@ def choose(
     cells: Candidates,
     reference: Singles,
     seen: Singles,
-    seen_xy: Floats,
     n: int,
     *,
     apart_um: float,
-    extent_um: float,
 ) -> Choice:
     """Take up to ``n`` candidates one by one: the most worth asking about, given what is labelled and taken already.
 
@@ -116,70 +115,47 @@ def choose(
     ----------
     reference
         (r, d) points of ordinary cells, by which density is judged.
-    seen, seen_xy
-        (s, d) and (s, 2) points and positions of cells that have been asked about.
+    seen
+        (s, d) points of cells that have been asked about.
     apart_um
         No two of the chosen are closer than this, µm.
-    extent_um
-        Side of the tissue, µm: a part of it is a tenth of that wide.
     """
     wanted = wants(cells)
     crowd = np.sqrt(squared_distances(cells.points, reference))
     around = np.partition(crowd, min(_AROUND, crowd.shape[1] - 1), axis=1)[:, min(_AROUND, crowd.shape[1] - 1)]
     usual = float(np.median(around)) or 1.0
     density = np.clip(usual / np.maximum(around, 1e-9), _RAREST, _DENSEST)
-    near = np.sqrt(squared_distances(cells.points, seen).min(1)) if len(seen) else np.full(len(cells), np.inf)
-    close = _distances(cells.xy, seen_xy)
+    # Farther than any two cells are: with nothing seen, the first is the one that stands for most.
+    near = np.sqrt(squared_distances(cells.points, seen).min(1)) if len(seen) else np.full(len(cells), 2 * crowd.max() or 1.0)
+    asked = worth(wanted, cells.depth)
     picked_near = np.full(len(cells), np.inf)
-    parts: dict[str, Floats] = {}
     place: list[int] = []
     score: list[float] = []
     reasons: list[str] = []
     for _ in range(min(n, len(cells))):
-        if wanted:
-            parts = {
-                **wanted,
-                AWAY: np.clip(near / (2 * usual), 0, 1),
-                FAR: np.clip(close / (extent_um / 10), 0, 1),
-            }
-            value = worth(parts, cells.depth) * density**_DENSITY_POWER
-            value = value * (1 - np.exp(-((near / (_REACH * usual)) ** 2)))
-            value = value * (1 - np.exp(-((picked_near / (2 * apart_um)) ** 2)))
-        else:
-            # Without a model, cover the embedding: farthest first, of cells that have many like them.
-            value = np.where(np.isfinite(near), near, 1.0) * density * evidence(cells.depth)
+        new = near / usual * density
+        value = asked * new * (1 - np.exp(-((picked_near / (2 * apart_um)) ** 2)))
         value = np.where(picked_near < apart_um, 0.0, value)
         best = int(value.argmax())
         if value[best] <= 0:
             break
         place.append(best)
         score.append(float(value[best]))
-        reasons.append(_reason(parts, best) if wanted else TYPICAL)
+        reasons.append(_reason(wanted, asked, new, best) if wanted else TYPICAL)
         near = np.minimum(near, np.sqrt(((cells.points - cells.points[best]) ** 2).sum(1)))
         step = np.hypot(*(cells.xy - cells.xy[best]).T)
         # Cells without a position are nowhere near.
         step = np.where(np.isfinite(step), step, np.inf)
-        picked_near, close = np.minimum(picked_near, step), np.minimum(close, step)
+        picked_near = np.minimum(picked_near, step)
         picked_near[best] = 0.0
     return Choice(np.array(place, dtype=np.int64), np.array(score), reasons)
 
 
-def _reason(parts: dict[str, Floats], place: int) -> str:
-    """What sets this candidate apart from the usual one."""
-    return max(parts, key=lambda why: WEIGHTS[why] * float(parts[why][place] - np.median(parts[why])))
-
-
-def _distances(xy: Floats, to: Floats) -> Floats:
-    """(n,) µm to the nearest of ``to``; infinite where there is none, 0 for cells without a position."""
-    from scipy.spatial import cKDTree
-
-    to = to[np.isfinite(to).all(1)]
-    found = np.full(len(xy), np.inf)
-    placed = np.isfinite(xy).all(1)
-    if len(to) and placed.any():
-        found[placed] = cKDTree(to).query(xy[placed])[0]
-    found[~placed] = 0.0
-    return found
+def _reason(wanted: dict[str, Floats], asked: Floats, new: Floats, place: int) -> str:
+    """What sets this candidate apart from the usual one: the greater of the two factors, and what is most in it."""
+    if new[place] * np.median(asked) >= asked[place] * np.median(new):
+        return AWAY
+    return max(wanted, key=lambda why: float(wanted[why][place] - np.median(wanted[why])))
 
 
 def spread_sample(random: np.random.Generator, rows: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.int64]:

@@ -17,7 +17,7 @@ from stplm import keys
 from stplm.errors import ModelError
 from stplm.io.cell_table import counts_matrix
 from stplm.io.groups import as_table
-from stplm.tasks.acquisition import AWAY, BETWEEN, FAR, FEW, UNLIKE, Candidates, choose, spread_sample, wants, worth
+from stplm.tasks.acquisition import AWAY, BETWEEN, FEW, UNLIKE, Candidates, choose, spread_sample, wants, worth
 from stplm.tasks.labels import labelled_cells
 
 if TYPE_CHECKING:
@@ -117,10 +117,8 @@ def suggest(
         cells,
         points.of(reference),
         points.of(seen),
-        positions[seen],
         n,
         apart_um=apart_um,
-        extent_um=_extent(positions[reference]),
     )
     chosen = rows[choice.places]
     return _frame(
@@ -226,7 +224,6 @@ def _reasons(table: AnnData, rows: Places, choice: Choice, cells: Candidates, mo
             UNLIKE: "unlike anything labelled",
             FEW: f"few labels of {model.classes[rare]} ({model.labels[rare]})",
             AWAY: "no label among cells like this",
-            FAR: "no label in this part of the tissue",
         }
         words.append(said[kind])
     return words
@@ -288,11 +285,3 @@ def _positions(table: AnnData) -> Floats:
     if keys.SPATIAL not in table.obsm:
         return np.full((table.n_obs, 2), np.nan)
     return np.asarray(table.obsm[keys.SPATIAL], dtype=np.float64)[:, :2]
-
-
-def _extent(xy: Floats) -> float:
-    """Side of a square as large as the tissue, µm."""
-    placed = xy[np.isfinite(xy).all(1)]
-    if len(placed) < 2:
-        return 1.0
-    return float(max(np.sqrt(np.ptp(placed, axis=0).prod()), 1.0))
