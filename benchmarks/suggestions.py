@@ -171,7 +171,8 @@ def page(found: dict[str, dict[str, list[list[Reached]]]], budgets: Sequence[int
             for budget, target in zip(budgets, random, strict=True):
                 if budget >= 40:
                     need = labels_for(target, best, budgets)
-                    lines.append(f"| {budget} labels | {target:.3f} | {need:.0f} | {need / budget:.2f} |")
+                    reached = [f"{need:.0f}", f"{need / budget:.2f}"] if need == need else [f"over {budgets[-2]}", "–"]
+                    lines.append(f"| {budget} labels | {target:.3f} | {reached[0]} | {reached[1]} |")
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
