@@ -125,8 +125,10 @@ def choose(
     around = np.partition(crowd, min(_AROUND, crowd.shape[1] - 1), axis=1)[:, min(_AROUND, crowd.shape[1] - 1)]
     usual = float(np.median(around)) or 1.0
     density = np.clip(usual / np.maximum(around, 1e-9), _RAREST, _DENSEST)
-    # Farther than any two cells are: with nothing seen, the first is the one that stands for most.
-    near = np.sqrt(squared_distances(cells.points, seen).min(1)) if len(seen) else np.full(len(cells), 2 * crowd.max() or 1.0)
+    # With nothing seen, all are farther than any two cells are: the first is the one that stands for most.
+    near = np.full(len(cells), 2 * float(crowd.max()) or 1.0)
+    if len(seen):
+        near = np.sqrt(squared_distances(cells.points, seen).min(1))
     asked = worth(wanted, cells.depth)
     picked_near = np.full(len(cells), np.inf)
     place: list[int] = []
