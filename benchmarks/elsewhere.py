@@ -132,9 +132,10 @@ def all_sets(rules: ModuleType) -> dict[str, Callable[[], ClassSet]]:
 
 
 def methods(rules: ModuleType) -> list[Method]:
-    """The default, and what needs no model."""
+    """The default; the same whose model is not adapted to what it hardly knows; and what needs no model."""
     return [
         Method("STPLM", ours.default, Vectors()),
+        Method("STPLM, never adapted", ours.default, Vectors(adapt=False)),
         Method("logistic regression", rules.logistic),
         Method("logistic regression on 30 principal components", rules.pca_logistic),
     ]

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest import mock
 
 import numpy as np
@@ -42,10 +42,11 @@ _HEAD = (
 
 @dataclass(frozen=True)
 class Vectors:
-    """Which vectors a section gets: a bundled model, adapted to the section or not, with its neighbours or without."""
+    """Which vectors a section gets: a bundled model, adapted to the section or not ("auto": as :func:`stplm.embed` does
+    unasked), with its neighbours or without."""
 
     model: str = "default"
-    adapt: bool = False
+    adapt: bool | Literal["auto"] = "auto"
     neighbours: bool = True
 
 

@@ -22,7 +22,7 @@ from stplm.tasks.training import training_defaults
 MODELS = Path("resources/models")
 CHECKPOINTS = Path("build")
 TRAINING = {
-    "tissue": training_defaults("tissue", steps=2500, contrast_weight=2.0, spill_over=0.3, precision="bfloat16"),
+    "tissue": training_defaults("tissue", steps=2500, precision="bfloat16"),
     # Matrix products in half precision: twice as many cells an hour.
     "rank": training_defaults("rank", steps=2000, patch=96, patches=1, precision="bfloat16"),
     "hybrid": training_defaults("hybrid"),

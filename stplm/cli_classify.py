@@ -8,7 +8,7 @@ from typing import Any
 
 from stplm import keys
 from stplm.cli_common import check_out, progress_bar, read_labels, read_table, say
-from stplm.cli_embed import embed_stored, run_embedding
+from stplm.cli_embed import embed_stored, run_embedding, will_adapt
 from stplm.io.laid_out import as_table_file
 from stplm.io.table_file import TableFile
 
@@ -29,7 +29,7 @@ def classify(arguments: argparse.Namespace) -> None:
     in_memory = kind != "h5ad" or arguments.summary or arguments.adapt or tuned.heads is not None
     if not in_memory:
         with as_table_file(arguments.section, arguments.out, progress_bar("counts")) as file:
-            if file is not None:
+            if file is not None and not _will_adapt(file, arguments):
                 _classify_file(file, arguments, labels)
                 return
     section, table = read_table(arguments.section, polygons=kind == "geojson")
@@ -51,6 +51,12 @@ def classify(arguments: argparse.Namespace) -> None:
 def _other_model(arguments: argparse.Namespace) -> bool:
     """Whether another embedding than the default one was asked for."""
     return bool(arguments.adapt or arguments.no_neighbours or arguments.model != "default")
+
+
+def _will_adapt(file: Path, arguments: argparse.Namespace) -> bool:
+    with TableFile(file) as table:
+        embedded = keys.X_STPLM in table.obsm and not _other_model(arguments)
+    return not embedded and will_adapt(file, arguments)
 
 
 def _classify_file(file: Path, arguments: argparse.Namespace, labels: Any) -> None:

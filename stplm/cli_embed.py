@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 def add_model(sub: argparse.ArgumentParser) -> None:
     """Put the options of an embedding on a task's parser."""
     sub.add_argument("--model", default="default", help="a bundled model or a model folder")
-    sub.add_argument("--adapt", action="store_true", help="first continue its training on this section (1-2 minutes)")
+    sub.add_argument(
+        "--adapt",
+        action=argparse.BooleanOptionalAction,
+        help="first continue its training on this section (1-2 minutes); by default where it knows too few of the "
+        "genes, but not with --sections",
+    )
     sub.add_argument("--no-neighbours", action="store_true", help="leave out what surrounds a cell: the ablation")
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     sub.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of matrix products")
@@ -38,10 +43,21 @@ def embed(arguments: argparse.Namespace) -> None:
         raise ExportError("Cell vectors go into .h5ad or .zarr only.", where=arguments.out, expected=".h5ad or .zarr")
     if kind == "h5ad" and not arguments.adapt:
         with as_table_file(arguments.section, arguments.out, progress_bar("counts")) as file:
-            if file is not None:
+            if file is not None and not will_adapt(file, arguments):
                 say(f"Wrote {embed_stored(file, arguments.out, arguments)}")
                 return
     _embed_whole(arguments)
+
+
+def will_adapt(file: Path, arguments: argparse.Namespace) -> bool:
+    """Whether the model is adapted to a table file, which takes its counts into memory."""
+    from stplm.models import load_model
+    from stplm.tasks.adapt import knows_too_little
+
+    if arguments.adapt is not None:
+        return bool(arguments.adapt)
+    with TableFile(file) as table:
+        return knows_too_little(load_model(arguments.model).encoder.genes, table)
 
 
 def embed_stored(file: Path, out: str | Path, arguments: argparse.Namespace) -> Path:
@@ -76,15 +92,19 @@ def run_embedding(table: AnnData, arguments: argparse.Namespace) -> None:
     """Embed a table in memory as :func:`add_model` was asked to."""
     import stplm
 
-    unit = "steps and cells" if arguments.adapt else "cells"
-    stplm.embed(table, adapt=arguments.adapt, **model_options(arguments), progress=progress_bar(unit))
+    adapt = "auto" if arguments.adapt is None else arguments.adapt
+    unit = "cells" if adapt is False else "steps and cells"
+    stplm.embed(table, adapt=adapt, **model_options(arguments), progress=progress_bar(unit))
     say_embedded(table.n_obs, table.uns[keys.UNS][keys.UNS_EMBEDDING])
 
 
 def say_embedded(cells: int, about: Mapping[str, Any]) -> None:
     """Tell how many cells were embedded, and by what."""
+    from stplm.tasks.adapt import ENOUGH
+
     known, total = about["genes_known"], about["genes_total"]
-    advice = " Few of them: --adapt learns the others from this section." if known < total / 2 else ""
+    few = known < ENOUGH * total and not about["adapted"]
+    advice = " Few of them: --adapt learns the others from this section." if few else ""
     say(f"Embedded {cells:,} cells with {about['model']}, which knows {known} of {total} genes.{advice}")
 
 
@@ -92,7 +112,9 @@ def _embed_cohort(arguments: argparse.Namespace) -> None:
     from stplm.tasks.embed_sections import embed_sections
 
     sections, where = _cohort(arguments)
-    tell_sums(embed_sections(sections, Path(arguments.out), **model_options(arguments), adapt=arguments.adapt, **where))
+    tell_sums(
+        embed_sections(sections, Path(arguments.out), **model_options(arguments), adapt=bool(arguments.adapt), **where)
+    )
 
 
 def tokenize(arguments: argparse.Namespace) -> None:

@@ -138,7 +138,7 @@ def _section(arguments: argparse.Namespace) -> Iterator[tuple[AnnData | Path, pd
 def _classifier(table: AnnData, model: Model, labels: Any) -> Classifier:
     import stplm
 
-    stplm.embed(table, model, clusters=0)
+    stplm.embed(table, model, adapt=False, clusters=0)
     seeded = isinstance(labels, str) and labels == _PROFILES
     fitted: Classifier = stplm.fit_classifier(table, stplm.seed_labels(table) if seeded else labels, seeded=seeded)
     stplm.predict(table, fitted)

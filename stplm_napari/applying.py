@@ -18,9 +18,10 @@ from stplm_napari.apply_worker import HEAD, OUTCOME
 from stplm_napari.jobs import Job, Slot
 from stplm_napari.process import WorkerProcess
 from stplm_napari.reader import is_section
-from stplm_napari.runs import KeptModel
+from stplm_napari.runs import KeptModel, is_adapted, vectors_model
 from stplm_napari.script import pretty, writes
 from stplm_napari.steps import Step
+from stplm_napari.tasks import ADAPTED
 
 if TYPE_CHECKING:
     from stplm_napari.script import Beside
@@ -32,7 +33,8 @@ _WORKER = "stplm_napari.apply_worker:"
 @writes("apply", "The same on other sections")
 def _apply(params: Mapping[str, Any], beside: Beside) -> list[str]:
     head, out = "tuned" if params["tuned"] else "classifier", f"OUT / {Path(params['out']).name!r}"
-    options = [f"    {key}={pretty(value, 4)}," for key, value in params["options"].items()]
+    own = {"model": f"OUT / {ADAPTED!r}"} if params.get("adapted") else {}
+    options = [f"    {key}={own.get(key) or pretty(value, 4)}," for key, value in params["options"].items()]
     sections = f"sections = {pretty(list(params['sections']))}"
     return [sections, "OUT.mkdir(exist_ok=True)", f"stplm.apply_to_sections(sections, {out}, {head},", *options, ")"]
 
@@ -124,12 +126,16 @@ class Applying:
         classifier, opened = session.classifier, session.revision.section
         if classifier is None:
             raise ModelError("There is no classifier yet.", mend="Classify the cells of the open section first.")
-        embed = next((dict(s.params) for s in reversed(session.steps) if s.name == "embed"), {})
-        model = embed.pop("model", "default")
-        embed.pop("device", None)
+        tuned, model = isinstance(classifier, KeptModel), vectors_model(session)
+        if model is None and not tuned:
+            raise ModelError(
+                "The model that was adapted to the open section is not kept, so it can embed no other.",
+                mend="Embed the open section again and classify; or fine-tune: that model brings its own vectors.",
+            )
+        embed = next((s.params for s in reversed(session.steps) if s.name == "embed"), {})
         options: dict[str, Any] = {
-            "model": str(model),
-            "embedding": embed,
+            "model": model or "default",
+            "embedding": {name: embed[name] for name in ("neighbours", "seed") if name in embed},
             "shares": shares,
             "device": device,
             "exports": list(exports),
@@ -137,9 +143,9 @@ class Applying:
             "colours": {c.name: c.colour for c in session.classes},
             "resume": not again,
         }
-        tuned = isinstance(classifier, KeptModel)
         paths = [str(run.section) for run in self.runs]
-        step = Step("apply", {"sections": paths, "out": str(out), "tuned": tuned, "options": options})
+        about = {"tuned": tuned, "adapted": is_adapted(session) and not tuned}
+        step = Step("apply", {"sections": paths, "out": str(out), **about, "options": options})
         runs = sections_in(paths, out)
         self._set(list(runs))
 

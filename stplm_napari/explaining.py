@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 from psygnal import Signal
 
-from stplm import keys
 from stplm.errors import ModelError
 from stplm_napari.explain_worker import Why, explain_in_worker
 from stplm_napari.jobs import Slot
 from stplm_napari.results import snapshot
-from stplm_napari.runs import KeptModel
+from stplm_napari.runs import KeptModel, vectors_model
 
 if TYPE_CHECKING:
     from stplm.progress import Progress
@@ -87,15 +86,11 @@ class Explaining:
         return revision.section, revision.embedding, self._predictions, self._watch.pinned
 
     def _model(self) -> str | None:
-        """The model of the vectors, as the step named it that made them; None where it was not kept."""
+        """The model to ask; None where it was not kept."""
         session = self._session
         if isinstance(session.classifier, KeptModel):
             return str(session.classifier.folder)
-        for step in reversed(session.steps):
-            if step.name == "embed":
-                return None if step.params.get("adapt") else str(step.params["model"])
-        about = session.table.uns.get(keys.UNS, {}).get(keys.UNS_EMBEDDING, {})
-        return None if about.get("adapted") else str(about.get("model", "default"))
+        return vectors_model(session)
 
     def _on_opened(self) -> None:
         self._found, self._asked = None, ()

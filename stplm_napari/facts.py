@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stplm import keys
 from stplm.errors import StplmError
+from stplm.tasks.adapt import knows_too_little
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -54,6 +55,12 @@ def genes_known(table: AnnData, qc: Mapping[str, Any], model: str = "default") -
     if genes is not None and keys.ENSEMBL_ID in table.var:
         known = int(table.var[keys.ENSEMBL_ID].isin(genes).sum())
     return f"{known:,} of {table.n_vars:,} known"
+
+
+def will_adapt(table: AnnData, model: str = "default") -> bool:
+    """Whether a model that is not told otherwise is adapted to a section before it embeds it."""
+    genes = model_genes(model)
+    return genes is not None and knows_too_little(genes, table)
 
 
 def model_genes(model: str = "default") -> frozenset[str] | None:

@@ -17,7 +17,7 @@ from stplm_napari.colourings import Numbers, Source, numbers
 from stplm_napari.jobs import Job, Slot
 from stplm_napari.perturb_tasks import ADAPTED, ALL, CLASS, REGION, SELECTED, TUNED, perturb_in_worker
 from stplm_napari.results import snapshot
-from stplm_napari.runs import KeptModel, adapted_folder
+from stplm_napari.runs import KeptModel, is_adapted, vectors_model
 from stplm_napari.scenario import MEASURES, Scenario
 from stplm_napari.steps import Step
 
@@ -202,23 +202,17 @@ class Perturbing:
     def _classifier(self) -> Any:
         """The few-shot head; None where a fine-tuned model's own heads judge, or nothing does."""
         classifier = self._session.classifier
-        if self._is_adapted and adapted_folder(self._session.path) is None:
+        if vectors_model(self._session) is None:
             return None
         return classifier if hasattr(classifier, "outputs") else None
-
-    @property
-    def _is_adapted(self) -> bool:
-        return bool(self._session.table.uns.get(keys.UNS, {}).get(keys.UNS_EMBEDDING, {}).get("adapted"))
 
     def _model(self) -> dict[str, str]:
         """The model to ask: the one that was fine-tuned and called the cells, or was adapted and embedded them."""
         session = self._session
         if isinstance(session.classifier, KeptModel):
             return {"model": TUNED, "folder": str(session.classifier.folder)}
-        if self._is_adapted and (folder := adapted_folder(session.path)) is not None:
-            return {"model": ADAPTED, "folder": str(folder)}
-        steps = [step for step in session.steps if step.name == "embed"]
-        return {"model": str(steps[-1].params.get("model", "default")) if steps else "default"}
+        model = vectors_model(session)
+        return {"model": ADAPTED, "folder": model} if model and is_adapted(session) else {"model": model or "default"}
 
     def _folder(self, name: str) -> Path:
         if self._home is None:

@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stplm import keys
 from stplm.io.staged import make_folder, staged_file
 from stplm.tasks.compare import Comparison
 from stplm.tasks.finetune_watch import HistoryTail
@@ -25,6 +26,8 @@ from stplm_napari.results import Result
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+    from stplm_napari.session import Session
 
 TABLE, CHECKPOINT, HISTORY, MODEL, RESULT = "table.h5ad", "checkpoint", "history.jsonl", "model", "result"
 OUTCOME, STOP = "outcome.json", "stop"
@@ -154,6 +157,22 @@ def adapted_folder(section: Path | None) -> Path | None:
     """The model that was adapted to a section last; None where none was kept."""
     kept = _adapted(section)
     return kept if kept.is_dir() else None
+
+
+def vectors_model(session: Session) -> str | None:
+    """The model that made the open section's vectors, to be asked again: a name or a folder. None where it was adapted
+    to the section and not kept."""
+    if is_adapted(session):
+        folder = adapted_folder(session.path)
+        return None if folder is None else str(folder)
+    steps = [step.params for step in session.steps if step.name == "embed"]
+    about = session.table.uns.get(keys.UNS, {}).get(keys.UNS_EMBEDDING, {})
+    return str(steps[-1].get("model", "default") if steps else about.get("model", "default"))
+
+
+def is_adapted(session: Session) -> bool:
+    """Whether the open section's vectors are of a model that was adapted to it."""
+    return bool(session.table.uns.get(keys.UNS, {}).get(keys.UNS_EMBEDDING, {}).get("adapted"))
 
 
 def _adapted(section: Path | None) -> Path:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -26,6 +26,7 @@ from stplm_napari.arrows import MapArrows
 from stplm_napari.canvas import Canvas
 from stplm_napari.exploring import Exploring
 from stplm_napari.exporter import Exporter
+from stplm_napari.facts import will_adapt
 from stplm_napari.finetuning import Finetuning
 from stplm_napari.importing import Importer
 from stplm_napari.jobs import FAILED, Job, Jobs, Slot
@@ -266,11 +267,13 @@ class Workspace(QObject):
         *,
         model: str = "default",
         device: str = "auto",
-        adapt: bool = False,
+        adapt: bool | Literal["auto"] = "auto",
         neighbours: bool = True,
         seed: int = 0,
     ) -> Job:
-        """Embed every cell in the worker process."""
+        """Embed every cell in the worker process; see :func:`stplm.embed`."""
+        if adapt == "auto":
+            adapt = will_adapt(self.session.table, model)
         given = {"model": model, "device": device, "adapt": adapt, "neighbours": neighbours, "seed": seed}
         step = Step("embed", given)
         made_from, table, path = self.session.revision, snapshot(self.session.table), self.session.path

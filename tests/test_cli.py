@@ -15,6 +15,7 @@ import stplm
 from stplm import cli, keys
 from stplm.io.export import read_explorer_groups, read_geojson
 from stplm.simulation import TRUTH
+from stplm.tasks import adapt
 from stplm.tokens.encoded import RankTokens
 from stplm.tokens.medians import load_medians
 
@@ -178,6 +179,27 @@ def test_pretrain_adapt_and_use_them(section: Path, tmp_path: Path) -> None:
     run("embed", section, "--model", tmp_path / "adapted", "--out", tmp_path / "vectors.h5ad")
     about = ad.read_h5ad(tmp_path / "vectors.h5ad").uns[keys.UNS][keys.UNS_EMBEDDING]
     assert about["model"] == "mine+adapted"
+
+
+def test_a_strange_panel_is_adapted_to_unasked_and_not_where_that_is_said(
+    section: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(adapt.STEPS, "tissue", 2)
+    monkeypatch.setattr(adapt, "FEWEST_CELLS", 100)
+    table = ad.read_h5ad(section)
+    ids = table.var[keys.ENSEMBL_ID].astype(object).to_numpy()
+    ids[100:] = ""
+    table.var = table.var.set_axis([f"probe-{i}" for i in range(table.n_vars)]).assign(**{keys.ENSEMBL_ID: ids})
+    with ad.settings.override(allow_write_nullable_strings=True):
+        table.write_h5ad(tmp_path / "strange.h5ad")
+    for words, adapted in (((), True), (("--no-adapt",), False)):
+        run("embed", tmp_path / "strange.h5ad", "--out", tmp_path / "out.h5ad", *words)
+        about = ad.read_h5ad(tmp_path / "out.h5ad").uns[keys.UNS][keys.UNS_EMBEDDING]
+        assert bool(about["adapted"]) == adapted
+        assert ("--adapt learns the others" in capsys.readouterr().out) != adapted
+        run("classify", tmp_path / "strange.h5ad", "--out", tmp_path / "called.h5ad", *words)
+        assert bool(ad.read_h5ad(tmp_path / "called.h5ad").uns[keys.UNS][keys.UNS_EMBEDDING]["adapted"]) == adapted
+        capsys.readouterr()
 
 
 def test_demo_writes_everything_and_needs_no_display(

@@ -36,7 +36,7 @@ def measure(sections: Sections, sizes: tuple[int, ...]) -> list[Row]:
         table = sections.table(cells)
         stplm.embed(table[:200].copy())  # what is compiled and loaded once
         with memory() as used:
-            took, _ = seconds(lambda table=table: stplm.embed(table))
+            took, _ = seconds(lambda table=table: stplm.embed(table, adapt=False))
         rate = cells / took
         note = f"With clusters. {floor(table, rate)}"
         row = Row(

@@ -1,8 +1,12 @@
-"""Continue self-supervised training on the open section: what makes a new panel or another tissue work."""
+"""Continue self-supervised training on the open section: what makes a new panel or another tissue work.
+
+Where a model knows too few of a section's genes, :func:`stplm.embed` does so by itself (:func:`knows_too_little`).
+"""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from stplm.models import DEFAULT, Model, load_model, versions
@@ -14,13 +18,28 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
 
+    from stplm.io.table_file import TableFile
+
 STEPS = {"tissue": 600, "rank": 150, "hybrid": 300}
 """A minute or two on 2 CPU cores."""
+ENOUGH, FEWEST_CELLS = 0.6, 500
+"""A model that knows less than this share of a section's genes is adapted to it, unless the section has fewer cells: to
+learn genes from. Measured in docs/benchmarks.md."""
 _FIGURES: dict[str, dict[str, Any]] = {
     "tissue": {"learning_rate": 1e-3},
     "rank": {"learning_rate": 2e-4, "patch": 96, "patches": 1},
     "hybrid": {"learning_rate": 5e-4},
 }
+
+
+def knows_too_little(genes: Collection[str], table: AnnData | TableFile) -> bool:
+    """Whether a model of these ``genes`` should be adapted to a section before it embeds it. ``table`` may be a file
+    (of which names and ids of genes are looked at)."""
+    from stplm.tasks.cells import table_columns
+
+    known = frozenset(genes)
+    columns = [column for column in table_columns(table).tolist() if column]
+    return table.n_obs >= FEWEST_CELLS and sum(c in known for c in columns) < ENOUGH * len(columns)
 
 
 def adapt(

@@ -131,7 +131,7 @@ def apply_to_section(
     import stplm
 
     head = open_classifier(classifier)
-    settings = {"clusters": 0, **(embedding or {}), "device": device}
+    settings = {"clusters": 0, "adapt": False, **(embedding or {}), "device": device}
 
     def work(table: AnnData, tell: Progress) -> None:
         if isinstance(head, Classifier):

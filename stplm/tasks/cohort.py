@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,7 +27,8 @@ _SUFFIXES = frozenset({".h5ad", ".loom", ".zarr", ".h5", ".hdf5", ".xenium"})
 
 @dataclass(frozen=True)
 class EmbedRecipe:
-    """As :func:`stplm.embed` takes them. ``model``: a bundled name or a folder."""
+    """As :func:`stplm.embed` takes them. ``model``: a bundled name or a folder, the recipe's own place tried first. All
+    sections are embedded by that model, unless ``adapt`` makes another one of each."""
 
     model: str = "default"
     adapt: bool = False
@@ -118,6 +119,9 @@ def read_run_recipe(path: str | Path) -> RunRecipe:
     for what, place in (("classifier", recipe.classify.classifier), ("label file", recipe.classify.labels)):
         if place is not None and not place.exists():
             raise RecipeError(f"The {what} of the recipe is not there.", where=place, mend="Copy it beside the recipe.")
+    beside = path.parent / recipe.embed.model
+    if recipe.embed.model != "default" and (beside / "config.json").is_file():
+        recipe = replace(recipe, embed=replace(recipe.embed, model=str(beside)))
     return recipe
 
 
@@ -139,6 +143,8 @@ def write_run_recipe(recipe: RunRecipe, path: str | Path, *, overwrite: bool = T
         if part.name in ("classify", "embed"):
             started = EmbedRecipe() if part.name == "embed" else None
             value = {k: v for k, v in asdict(value).items() if v is not None and v != getattr(started, k, None)}
+            if Path(value.get("model", "")).is_absolute():
+                value["model"] = Path(value["model"])
             if part.name == "classify":
                 value = {k: v for k, v in value.items() if v != ClassifyRecipe.__dataclass_fields__[k].default}
         if part.name != "stplm" and (part.name == "exports" or value not in (None, {}, ())):

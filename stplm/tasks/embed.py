@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from stplm import keys
 from stplm.models import DEFAULT, Model, load_model, versions
@@ -21,7 +21,7 @@ def embed(
     table: AnnData | SpatialData,
     model: str | Path | Model = DEFAULT,
     *,
-    adapt: bool = False,
+    adapt: bool | Literal["auto"] = "auto",
     keep_adapted: str | Path | None = None,
     neighbours: bool = True,
     device: str = "auto",
@@ -40,10 +40,12 @@ def embed(
     model
         A bundled model's name, a model folder, or a loaded model.
     adapt
-        First continue self-supervised training on this section (:func:`stplm.adapt`); for a new panel or tissue.
+        First continue self-supervised training on this section (:func:`stplm.adapt`), a minute or two on a processor;
+        "auto": where the model knows too few of the section's genes (:mod:`stplm.tasks.adapt`). Each section then has a
+        model of its own: to use a classifier on several, keep the first one's, and give it as ``model`` for the others.
     keep_adapted
-        Folder for the adapted model, so that others can be asked of it later (:func:`stplm.perturb`); one that is there
-        is replaced.
+        Folder for the model if it is adapted, so that others can be asked of it later (:func:`stplm.perturb`); one that
+        is there is replaced.
     neighbours
         False leaves what surrounds a cell out of its vector: the ablation.
     device
@@ -71,7 +73,7 @@ def embed(
         When ``progress`` raises it.
     """
     from stplm.io.groups import as_table
-    from stplm.tasks.adapt import STEPS
+    from stplm.tasks.adapt import STEPS, knows_too_little
     from stplm.tasks.adapt import adapt as adapt_model
     from stplm.tasks.device import choose_device
     from stplm.tasks.encode import encode
@@ -80,6 +82,8 @@ def embed(
     table = as_table(table)
     loaded = load_model(model)
     n_cells, done_before = table.n_obs, 0
+    if adapt == "auto":
+        adapt = knows_too_little(loaded.encoder.genes, table)
     if adapt:
         # In the units of the whole job: a training step sees about a batch and half a patch of cells.
         done_before = STEPS[loaded.preset] * 700

@@ -48,7 +48,9 @@ def embed_sections(
         Sections, as :func:`stplm.read_section` takes them.
     model
         A bundled model's name or a model folder.
-    adapt, neighbours, device, dtype, seed, clusters
+    adapt
+        Adapt the model to each section, which makes another one of each; never done unasked.
+    neighbours, device, dtype, seed, clusters
         As :func:`stplm.embed` takes them; ``device`` is chosen where the work is done.
     what
         "h5ad": ``cells.h5ad``; "zarr": the whole section as ``section.zarr``.

@@ -95,7 +95,7 @@ class TrainingConfig:
 
 
 _DEFAULTS = {
-    "tissue": TrainingConfig(),
+    "tissue": TrainingConfig(contrast_weight=2.0, spill_over=0.3),
     "rank": TrainingConfig(
         steps=4000,
         patch=128,

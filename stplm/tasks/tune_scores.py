@@ -47,7 +47,7 @@ class HeadBaseline:
         if keep and all(keys.X_STPLM in table.obsm for table in tables):
             parts = [_with_vectors(table) for table in tables]
         else:
-            parts = [embed(_bare(table), model, device=device, clusters=0) for table in tables]
+            parts = [embed(_bare(table), model, adapt=False, device=device, clusters=0) for table in tables]
         self._table = parts[0]
         if len(parts) > 1:
             self._table = anndata.concat(parts, join="inner", merge="same", index_unique="-")

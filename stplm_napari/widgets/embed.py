@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from stplm.errors import StplmError
 from stplm_napari.colourings import CLUSTER
-from stplm_napari.facts import genes_known
+from stplm_napari.facts import genes_known, will_adapt
 from stplm_napari.widgets.common import Dock, EmptyState, More, compact, keep_choices
 from stplm_napari.widgets.panels import JobPanel
 from stplm_napari.widgets.style import button, text
@@ -47,11 +47,12 @@ class EmbedWidget(Dock):
             value=True,
             tooltip="Off: a cell's vector comes from its own counts alone, for comparison.",
         )
-        self.adapt = CheckBox(
+        self.adapt = ComboBox(
             name="adapt",
-            text="Adapt to this section first",
-            tooltip="Trains on, without labels, on this section's own cells: for a panel or tissue that the model has "
-            "not seen. Takes one to two minutes on a processor.",
+            label="Adapt",
+            choices=[("Where it knows few genes", "auto"), ("Always", True), ("Never", False)],
+            tooltip="Trains on first, without labels, on this section's own cells: for a panel or tissue that the "
+            "model has not seen. One to two minutes on a processor. By itself where it knows under 60 % of the genes.",
         )
         self.seed = SpinBox(
             name="seed",
@@ -65,7 +66,7 @@ class EmbedWidget(Dock):
         advanced = Container(widgets=[self.folder, self.device, self.adapt, self.neighbours, self.seed], labels=True)
         for form in (self.form, advanced):
             form.margins = (0, 0, 0, 0)
-        compact(self.model, self.device)
+        compact(self.model, self.device, self.adapt)
         keep_choices(self.workspace, "embed", self.form, advanced)
         self.more = More(advanced.native)
         self.run = button("Embed cells", self._run, "primary")
@@ -88,7 +89,7 @@ class EmbedWidget(Dock):
         for signal in (self.session.section_opened, self.session.embedded, self.session.colouring_changed):
             self.listen(signal, self.refresh)
         self.listen(self.workspace.embedding.changed, self.refresh)
-        for field in (self.model, self.folder):
+        for field in (self.model, self.folder, self.adapt):
             field.changed.connect(self.refresh)
         self.refresh()
 
@@ -100,7 +101,10 @@ class EmbedWidget(Dock):
         if not session.is_open:
             return
         genes = genes_known(session.table, session.qc, self.chosen_model)
-        self.about.setText(f"{session.table.n_obs:,} cells, {genes.replace('known', 'genes known to the model')}.")
+        words = f"{session.table.n_obs:,} cells, {genes.replace('known', 'genes known to the model')}."
+        if self.adapt.value is True or (self.adapt.value == "auto" and will_adapt(session.table, self.chosen_model)):
+            words += " It is adapted to this section first, without labels: a minute or two."
+        self.about.setText(words)
         self.run.setText("Embed again" if session.is_embedded else "Embed cells")
         self.run.setEnabled(not self.workspace.embedding.is_busy)
         self.result.setText(self._result_words())

@@ -16,6 +16,7 @@ import pytest
 import stplm
 from stplm import keys
 from stplm_napari.jobs import CANCELLED, DONE, FAILED
+from stplm_napari.script import script
 
 pytestmark = pytest.mark.gui
 TINY = {"method": "head", "neighbours": False, "epochs": 2, "batch": 32, "block": 50.0, "buffer": 10.0}
@@ -271,3 +272,35 @@ def test_apply_to_sections_passes_over_a_broken_one(
     dock.rows[2].remove.click()
     assert len(applying.runs) == 2
     applying.clear()
+
+
+def test_other_sections_are_embedded_by_the_model_that_was_adapted(
+    workspace: Any, until: Any, demo_path: Path, tmp_path: Path
+) -> None:
+    from stplm.errors import ModelError
+    from stplm_napari.runs import keep_adapted
+
+    session, applying = workspace.session, workspace.applying
+    vectors, note = session.table.obsm[keys.X_STPLM], session.table.uns[keys.UNS][keys.UNS_EMBEDDING]
+    model = stplm.adapt(session.table, steps=2)
+    try:
+        stplm.embed(session.table, model, clusters=0)
+        session.table.uns[keys.UNS][keys.UNS_EMBEDDING]["adapted"] = True
+        workspace.classify()
+        until(lambda: not workspace.will_refit)
+        assert applying.add([demo_path]) == 1
+        with pytest.raises(ModelError, match="is not kept"):
+            applying.start(tmp_path / "out", report=False)
+        keep_adapted(model.save(tmp_path / "made"), session.path)
+        applying.start(tmp_path / "out", report=False)
+        until(lambda: not applying.job.is_busy)
+        assert [run.state for run in applying.runs] == ["done"], applying.runs
+        (cells,) = (tmp_path / "out").rglob("*.h5ad")
+        there = stplm.cell_table(stplm.read_section(cells))
+        np.testing.assert_array_equal(there.obsm[keys.X_STPLM], session.table.obsm[keys.X_STPLM])
+        step = session.steps[-1]
+        assert step.name == "apply"
+        assert "model=OUT / 'adapted'" in script([step])
+    finally:
+        applying.clear()
+        session.table.obsm[keys.X_STPLM], session.table.uns[keys.UNS][keys.UNS_EMBEDDING] = vectors, note

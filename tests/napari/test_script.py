@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import stplm
-from stplm import keys
+from stplm import cli, keys
 from stplm.errors import ExportError
 from stplm.paths import resource
 from stplm.tasks.classifier import Classifier
@@ -24,7 +24,7 @@ from stplm_napari.changes import CellClass
 from stplm_napari.recipe import recipe_of, write_recipe
 from stplm_napari.recording import steps_now
 from stplm_napari.results import Result, snapshot
-from stplm_napari.runs import KeptModel
+from stplm_napari.runs import KeptModel, keep_adapted
 from stplm_napari.script import INLINE, notebook, script, write_script, writes
 from stplm_napari.session import Embedding, Prediction, Session
 from stplm_napari.steps import Step
@@ -244,8 +244,32 @@ def test_a_session_becomes_a_recipe_with_its_classifier_beside_it(session: Sessi
     session.classifier = KeptModel(tmp_path / "tuned")
     write_recipe(*recipe_of(session, tmp_path / "t.yaml"), tmp_path / "t.yaml")
     assert (read_run_recipe(tmp_path / "t.yaml").classify.classifier / "config.json").is_file()
-    # A head on a model that was adapted to this section says nothing of others.
-    session.classifier = back
-    session.steps[1] = Step("embed", {**EMBED, "adapt": True})
-    with pytest.raises(ExportError, match="adapted"):
+
+
+def test_the_model_that_was_adapted_goes_with_the_recipe(session: Session, tmp_path: Path) -> None:
+    model = stplm.adapt(session.table, steps=2)
+    table = stplm.embed(snapshot(session.table), model)
+    table.uns[keys.UNS][keys.UNS_EMBEDDING]["adapted"] = True
+    step = Step("embed", {**EMBED, "adapt": True})
+    result = Result.embedding_of(table)
+    assert session.put_embedding(result, session.revision, Embedding("m", "12:00", 1.0), step)
+    for name, part in (seeds := stplm.seed_labels(session.table, per_class=4).dropna()).groupby(seeds):
+        if session.annotations.get(str(name)) is None:
+            session.annotations.add_class(str(name))
+        session.label(list(part.index), str(name))
+    classify(session)
+    with pytest.raises(ExportError, match="is not kept"):
         recipe_of(session, tmp_path / "r.yaml")
+    keep_adapted(model.save(tmp_path / "made"), session.path)
+    (tmp_path / "there").mkdir()
+    path = tmp_path / "there" / "r.yaml"
+    write_recipe(*recipe_of(session, path), path)
+    assert "model: r_model" in path.read_text(encoding="utf-8")
+    moved = (tmp_path / "there").rename(tmp_path / "elsewhere") / "r.yaml"
+    words = ["run", moved, "--sections", resource("demo_section"), "--out", tmp_path / "out"]
+    assert cli.main([str(word) for word in words]) == 0
+    (cells,) = (tmp_path / "out").rglob("*.h5ad")
+    there = anndata.read_h5ad(cells)
+    assert there.obsm[keys.X_STPLM].tobytes() == session.table.obsm[keys.X_STPLM].tobytes()
+    called = session.table.obs[keys.CLASS].astype(str)
+    assert (there.obs[keys.CLASS].astype(str).reindex(called.index) == called).mean() > 0.95

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import stplm
+from stplm import keys
 from stplm.errors import StplmError
 from stplm_napari import tasks
 from stplm_napari.explain_worker import near_cells, tile_cells
@@ -129,7 +130,8 @@ def test_what_cannot_be_said_is_said(workspace: Any, qtbot: Any, monkeypatch: py
     why = inspect.why
     watch.pin(5)
     qtbot.waitUntil(why.isVisible, timeout=5000)
-    session.steps.append(Step("embed", {"model": "default", "adapt": True}))
+    note = session.table.uns[keys.UNS][keys.UNS_EMBEDDING]
+    note["adapted"] = True
     why.toggle.setChecked(True)
     qtbot.waitUntil(lambda: not asks.asking.is_busy, timeout=10_000)
     assert "adapted to this section" in why.panel.error.problem.text()
@@ -137,7 +139,7 @@ def test_what_cannot_be_said_is_said(workspace: Any, qtbot: Any, monkeypatch: py
     job = asks.asking.job
     watch.changed.emit()
     assert asks.asking.job is job, "what failed is not tried again by itself"
-    session.steps.pop()
+    note["adapted"] = False
 
     def fail(*_: Any, **__: Any) -> None:
         raise StplmError("The worker has no room.", mend="Close something.")

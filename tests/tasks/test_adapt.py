@@ -10,7 +10,8 @@ from quick_training import QUICK, SMALL_RANK
 import stplm
 from stplm import keys
 from stplm.errors import Cancelled
-from stplm.tasks.adapt import STEPS
+from stplm.tasks import adapt as adapting
+from stplm.tasks.adapt import STEPS, knows_too_little
 from stplm.tokens.vocabulary import known_ensembl_ids
 
 
@@ -49,6 +50,24 @@ def test_embed_adapts_where_it_is_asked_to(foreign: AnnData, monkeypatch: pytest
     assert list(done) == sorted(done)
     assert len(set(totals)) == 1
     assert done[-1] == totals[0]
+
+
+@pytest.mark.parametrize(("known", "adapted"), [(120, True), (200, False)])
+def test_embed_adapts_by_itself_where_the_model_knows_few_genes(
+    few: AnnData, monkeypatch: pytest.MonkeyPatch, known: int, adapted: bool
+) -> None:
+    monkeypatch.setitem(STEPS, "tissue", 3)
+    genes = stplm.load_model().encoder.genes
+    names = [f"probe-{i}" if i >= known else name for i, name in enumerate(few.var_names)]
+    few.var = few.var.assign(**{keys.ENSEMBL_ID: [*few.var[keys.ENSEMBL_ID][:known], *[""] * (few.n_vars - known)]})
+    few.var_names = names
+    assert not knows_too_little(genes, few), "too few cells to learn genes from"
+    monkeypatch.setattr(adapting, "FEWEST_CELLS", 200)
+    assert knows_too_little(genes, few) == adapted
+    unasked, never = stplm.embed(few.copy(), clusters=0), stplm.embed(few.copy(), adapt=False, clusters=0)
+    notes = [table.uns[keys.UNS][keys.UNS_EMBEDDING] for table in (unasked, never)]
+    assert [note["adapted"] for note in notes] == [adapted, False]
+    assert [note["genes_known"] for note in notes] == [few.n_vars if adapted else known, known]
 
 
 def test_the_same_seed_gives_the_same_model(few: AnnData) -> None:
