@@ -48,7 +48,7 @@ class Stage:
         QTimer.singleShot(ms, loop.quit)
         loop.exec()
 
-    def until(self, done: Callable[[], bool], seconds: float = 120) -> None:
+    def until(self, done: Callable[[], bool], seconds: float = 300) -> None:
         end = time.monotonic() + seconds
         while not done():
             if time.monotonic() > end:
