@@ -197,9 +197,8 @@ def test_a_strange_panel_is_adapted_to_unasked_and_not_where_that_is_said(
         about = ad.read_h5ad(tmp_path / "out.h5ad").uns[keys.UNS][keys.UNS_EMBEDDING]
         assert bool(about["adapted"]) == adapted
         assert ("--adapt learns the others" in capsys.readouterr().out) != adapted
-        run("classify", tmp_path / "strange.h5ad", "--out", tmp_path / "called.h5ad", *words)
-        assert bool(ad.read_h5ad(tmp_path / "called.h5ad").uns[keys.UNS][keys.UNS_EMBEDDING]["adapted"]) == adapted
-        capsys.readouterr()
+    run("classify", tmp_path / "strange.h5ad", "--out", tmp_path / "called.h5ad")
+    assert ad.read_h5ad(tmp_path / "called.h5ad").uns[keys.UNS][keys.UNS_EMBEDDING]["adapted"]
 
 
 def test_demo_writes_everything_and_needs_no_display(

@@ -274,9 +274,7 @@ def test_apply_to_sections_passes_over_a_broken_one(
     applying.clear()
 
 
-def test_other_sections_are_embedded_by_the_model_that_was_adapted(
-    workspace: Any, until: Any, demo_path: Path, tmp_path: Path
-) -> None:
+def test_other_sections_are_embedded_by_the_model_that_was_adapted(workspace: Any, until: Any, tmp_path: Path) -> None:
     from stplm.errors import ModelError
     from stplm_napari.runs import keep_adapted
 
@@ -288,7 +286,8 @@ def test_other_sections_are_embedded_by_the_model_that_was_adapted(
         session.table.uns[keys.UNS][keys.UNS_EMBEDDING]["adapted"] = True
         workspace.classify()
         until(lambda: not workspace.will_refit)
-        assert applying.add([demo_path]) == 1
+        other = stplm.export(session.table[:200].copy(), tmp_path / "other.h5ad")
+        assert applying.add([other]) == 1
         with pytest.raises(ModelError, match="is not kept"):
             applying.start(tmp_path / "out", report=False)
         keep_adapted(model.save(tmp_path / "made"), session.path)
@@ -297,7 +296,8 @@ def test_other_sections_are_embedded_by_the_model_that_was_adapted(
         assert [run.state for run in applying.runs] == ["done"], applying.runs
         (cells,) = (tmp_path / "out").rglob("*.h5ad")
         there = stplm.cell_table(stplm.read_section(cells))
-        np.testing.assert_array_equal(there.obsm[keys.X_STPLM], session.table.obsm[keys.X_STPLM])
+        expected = stplm.embed(session.table[:200].copy(), model, clusters=0)
+        np.testing.assert_array_equal(there.obsm[keys.X_STPLM], expected.obsm[keys.X_STPLM])
         step = session.steps[-1]
         assert step.name == "apply"
         assert "model=OUT / 'adapted'" in script([step])

@@ -186,15 +186,21 @@ def test_a_cell_is_inspected(workspace: Any, dock: Any, qtbot: Any) -> None:
     assert inspect.hint.isVisible()
     x, y = session.table.obsm[keys.SPATIAL][30]
     camera, native = workspace.viewer.scene.camera, workspace.viewer.window._qt_viewer.canvas.native
-    from qtpy.QtCore import QPoint, Qt
+    from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+    from qtpy.QtGui import QMouseEvent
 
     def at() -> QPoint:  # the canvas may still be given its size
         place = (np.array([x, y]) - np.array(camera.center[-1:-3:-1])) * camera.zoom
         return QPoint(round(native.width() / 2 + place[0]), round(native.height() / 2 + place[1]))
 
     def hovers() -> bool:
-        for by in (1, 0):  # a busy machine may lose a move
-            qtbot.mouseMove(native, at() + QPoint(by, 0))
+        # Sent to the canvas itself: Qt's own test moves the pointer of the display, and whatever lies over the window
+        # there gets the move.
+        place, none = QPointF(at()), Qt.MouseButton.NoButton
+        move = QMouseEvent(
+            QEvent.Type.MouseMove, place, native.mapToGlobal(place), none, none, Qt.KeyboardModifier.NoModifier
+        )
+        QApplication.sendEvent(native, move)
         return bool(workspace.viewing.watch.hovered == 30)
 
     qtbot.waitUntil(hovers, timeout=5000)
