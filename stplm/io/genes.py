@@ -79,8 +79,8 @@ def identify_genes(symbols: NDArray[np.str_], ids: NDArray[np.str_] | None, wher
     warnings = []
     if n_known < FEW * len(symbols):
         warnings.append(
-            f"Only {n_known:,} of {len(symbols):,} genes are known human genes. The others go by their names; "
-            "the model learns them from this section when its cells are embedded."
+            f"Only {n_known:,} of {len(symbols):,} genes are known human genes. The others go by their names: "
+            "labels teach what they say, and so does adapting the model to this section."
         )
     return Genes(_unique(symbols), ensembl.astype(str), n_known, warnings)
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 STEPS = {"tissue": 600, "rank": 150, "hybrid": 300}
 """A minute or two on 2 CPU cores."""
-ENOUGH, FEWEST_CELLS = 0.6, 500
-"""A model that knows less than this share of a section's genes is adapted to it, unless the section has fewer cells: to
+ENOUGH, FEWEST_CELLS = 0.6, 5_000
+"""A model that knows less than this share of a section's genes is adapted to it, unless the section has fewer cells to
 learn genes from. Measured in docs/benchmarks.md."""
 _FIGURES: dict[str, dict[str, Any]] = {
     "tissue": {"learning_rate": 1e-3},

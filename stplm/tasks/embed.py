@@ -41,8 +41,9 @@ def embed(
         A bundled model's name, a model folder, or a loaded model.
     adapt
         First continue self-supervised training on this section (:func:`stplm.adapt`), a minute or two on a processor;
-        "auto": where the model knows too few of the section's genes (:mod:`stplm.tasks.adapt`). Each section then has a
-        model of its own: to use a classifier on several, keep the first one's, and give it as ``model`` for the others.
+        "auto": where the model knows too few of a large section's genes (:mod:`stplm.tasks.adapt`). Each section then
+        has a model of its own: to use a classifier on several, keep the first one's, and give it as ``model`` for the
+        others.
     keep_adapted
         Folder for the model if it is adapted, so that others can be asked of it later (:func:`stplm.perturb`); one that
         is there is replaced.

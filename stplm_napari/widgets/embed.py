@@ -52,7 +52,8 @@ class EmbedWidget(Dock):
             label="Adapt",
             choices=[("Where it knows few genes", "auto"), ("Always", True), ("Never", False)],
             tooltip="Trains on first, without labels, on this section's own cells: for a panel or tissue that the "
-            "model has not seen. One to two minutes on a processor. By itself where it knows under 60 % of the genes.",
+            "model has not seen. One to two minutes on a processor. By itself where it knows under 60 % of the genes "
+            "of 5,000 cells or more.",
         )
         self.seed = SpinBox(
             name="seed",
