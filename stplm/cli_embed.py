@@ -29,6 +29,7 @@ def add_model(sub: argparse.ArgumentParser) -> None:
         help="first continue its training on this section (1-2 minutes); by default where it knows too few of the "
         "genes, but not with --sections",
     )
+    sub.add_argument("--keep-adapted", metavar="FOLDER", help="keep the model if it is adapted, for --model elsewhere")
     sub.add_argument("--no-neighbours", action="store_true", help="leave out what surrounds a cell: the ablation")
     sub.add_argument("--device", default="auto", help="auto, cpu, cuda, ...")
     sub.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of matrix products")
@@ -94,7 +95,8 @@ def run_embedding(table: AnnData, arguments: argparse.Namespace) -> None:
 
     adapt = "auto" if arguments.adapt is None else arguments.adapt
     unit = "cells" if adapt is False else "steps and cells"
-    stplm.embed(table, adapt=adapt, **model_options(arguments), progress=progress_bar(unit))
+    options = {**model_options(arguments), "keep_adapted": arguments.keep_adapted}
+    stplm.embed(table, adapt=adapt, **options, progress=progress_bar(unit))
     say_embedded(table.n_obs, table.uns[keys.UNS][keys.UNS_EMBEDDING])
 
 
@@ -111,6 +113,12 @@ def say_embedded(cells: int, about: Mapping[str, Any]) -> None:
 def _embed_cohort(arguments: argparse.Namespace) -> None:
     from stplm.tasks.embed_sections import embed_sections
 
+    if arguments.keep_adapted:
+        raise ExportError(
+            "Several sections are not embedded by one adapted model.",
+            found="--keep-adapted with --sections",
+            mend="Adapt to one of them (stplm adapt), and give that model for all: --model FOLDER.",
+        )
     sections, where = _cohort(arguments)
     tell_sums(
         embed_sections(sections, Path(arguments.out), **model_options(arguments), adapt=bool(arguments.adapt), **where)

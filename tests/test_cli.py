@@ -197,8 +197,11 @@ def test_a_strange_panel_is_adapted_to_unasked_and_not_where_that_is_said(
         about = ad.read_h5ad(tmp_path / "out.h5ad").uns[keys.UNS][keys.UNS_EMBEDDING]
         assert bool(about["adapted"]) == adapted
         assert ("--adapt learns the others" in capsys.readouterr().out) != adapted
-    run("classify", tmp_path / "strange.h5ad", "--out", tmp_path / "called.h5ad")
-    assert ad.read_h5ad(tmp_path / "called.h5ad").uns[keys.UNS][keys.UNS_EMBEDDING]["adapted"]
+    kept = tmp_path / "kept"
+    run("classify", tmp_path / "strange.h5ad", "--out", tmp_path / "called.h5ad", "--keep-adapted", kept)
+    about = ad.read_h5ad(tmp_path / "called.h5ad").uns[keys.UNS][keys.UNS_EMBEDDING]
+    assert about["adapted"]
+    assert stplm.load_model(kept).fingerprint() == about["sha256"]
 
 
 def test_demo_writes_everything_and_needs_no_display(
@@ -277,6 +280,7 @@ def test_errors_of_the_labels(embedded: Path, tmp_path: Path, capsys: pytest.Cap
         (("embed", "IN", "--out", "cells.csv"), ".h5ad or .zarr only"),
         (("embed", "IN", "--out", "cells"), "does not say which format"),
         (("embed", "IN", "--out", "none/cells.h5ad"), "does not exist"),
+        (("embed", "--sections", "IN", "--out", "cohort", "--keep-adapted", "kept"), "Several sections"),
         (("classify", "IN", "--out", "none/cells.h5ad"), "does not exist"),
         (("classify", "IN", "--out", "cells.h5ad", "--summary", "page.pdf"), "HTML"),
         (("classify", "IN", "--out", "cells.h5ad", "--labels", "none.csv"), "cannot be read"),
