@@ -77,18 +77,14 @@ def page(found: dict[protocol.ClassSet, list[scoring.Row]], seeded: dict[str, fl
 def main() -> None:
     """Run the comparison; write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shots", default="1,5,10,50,all", help="labels a class, comma between")
-    parser.add_argument("--seeds", type=int, default=5, help="draws of labels for each number of shots")
+    protocol.add_options(parser, DOCS)
     parser.add_argument("--classes", default="coarse,fine", help="sets of classes, comma between")
     parser.add_argument("--only", help="methods whose name contains this (the default is always run)")
     parser.add_argument("--kept", action="store_true", help="run no peer: show what is kept of earlier runs")
-    parser.add_argument("--protocol", type=Path, default=protocol.PROTOCOL)
-    parser.add_argument("--json", type=Path, help="write every draw's scores here")
-    parser.add_argument("--docs", default=str(DOCS), help='page whose tables are replaced; "" for none')
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", category=ConvergenceWarning)
     rules = protocol.load_protocol(arguments.protocol)
-    shots = [None if s == "all" else int(s) for s in arguments.shots.split(",")]
+    shots = protocol.shots_of(arguments)
     methods = all_methods(rules)
     if arguments.only:
         methods = [methods[0], *(m for m in methods[1:] if arguments.only.lower() in m.name.lower())]
@@ -104,10 +100,7 @@ def main() -> None:
         text = json.dumps({"scores": plain, "without_a_click": seeded}, indent=1)
         arguments.json.write_text(text, encoding="utf-8")
     text = page(found, seeded, arguments.seeds)
-    if arguments.docs:
-        tables.replace_block(Path(arguments.docs), text)
-    else:
-        print(text)
+    tables.show(arguments.docs, text)
 
 
 if __name__ == "__main__":

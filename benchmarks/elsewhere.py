@@ -88,7 +88,8 @@ def sequenced(rules: ModuleType, column: str, name: str) -> ClassSet:
     half = np.random.default_rng(0).random(table.n_obs) < 0.5
     kind = column.removeprefix("celltype_")
     title = f"single cells, {kind} types, {table.n_vars} genes of the {_PANELS[name]} panel"
-    return _scored(title, table, truth, half, ~half, rules)
+    truth, left, right = protocol.common_classes(truth, half, ~half, FEWEST)
+    return ClassSet(title, table, truth, left, right, (), rules)
 
 
 def marrow(rules: ModuleType) -> ClassSet:
@@ -103,9 +104,9 @@ def marrow(rules: ModuleType) -> ClassSet:
     common = cluster.iloc[strip].value_counts().index[:CLUSTERS]
     named = cluster.iloc[strip]
     truth = np.where(named.isin(common) & (_depth(table) >= COUNTS), named.to_numpy(dtype=object), None)
-    x = table.obsm["spatial"][:, 0]
-    middle = np.median(x)
-    return _scored("bone marrow, clusters", table, truth, x < middle - 30, x > middle + 30, rules)
+    halves = protocol.halves(table.obsm["spatial"][:, 0])
+    truth, left, right = protocol.common_classes(truth, *halves, FEWEST)
+    return ClassSet("bone marrow, clusters", table, truth, left, right, (), rules)
 
 
 def all_sets(rules: ModuleType) -> dict[str, Callable[[], ClassSet]]:
@@ -162,16 +163,12 @@ def page(found: dict[str, list[scoring.Row]], seeds: int) -> str:
 def main() -> None:
     """Run the comparison; write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shots", default="1,5,10,50,all", help="labels a class, comma between")
-    parser.add_argument("--seeds", type=int, default=5, help="draws of labels for each number of shots")
+    protocol.add_options(parser, DOCS)
     parser.add_argument("--only", help="sets by their short names, comma between")
-    parser.add_argument("--protocol", type=Path, default=protocol.PROTOCOL)
-    parser.add_argument("--json", type=Path, help="write every draw's scores here")
-    parser.add_argument("--docs", default=str(DOCS), help='page whose tables are replaced; "" for none')
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", category=ConvergenceWarning)
     rules = protocol.load_protocol(arguments.protocol)
-    shots = [None if s == "all" else int(s) for s in arguments.shots.split(",")]
+    shots = protocol.shots_of(arguments)
     sets = all_sets(rules)
     found = {}
     for name in arguments.only.split(",") if arguments.only else sets:
@@ -182,10 +179,7 @@ def main() -> None:
         plain = {name: [row.to_dict() for row in rows] for name, rows in found.items()}
         arguments.json.write_text(json.dumps(plain, indent=1), encoding="utf-8")
     text = page(found, arguments.seeds)
-    if arguments.docs:
-        tables.replace_block(Path(arguments.docs), text, "benchmarks/elsewhere.py")
-    else:
-        print(text)
+    tables.show(arguments.docs, text, "benchmarks/elsewhere.py")
 
 
 _PANELS = {"hIO": "immuno-oncology", "hPrime5K": "Prime 5K"}
@@ -210,22 +204,6 @@ def _thin(counts: sparse.spmatrix, share: float) -> sparse.csr_matrix:
     kept.data = np.random.default_rng(0).binomial(kept.data.astype(np.int64), share).astype(np.float32)
     kept.eliminate_zeros()
     return kept
-
-
-def _scored(
-    title: str,
-    table: AnnData,
-    truth: NDArray[np.object_],
-    left: NDArray[np.bool_],
-    right: NDArray[np.bool_],
-    rules: ModuleType,
-) -> ClassSet:
-    """Without classes that are rare on either half."""
-    counts = [pd.Series(truth[half]).value_counts() for half in (left, right)]
-    kept = {name for name in counts[0].index if min(c.get(name, 0) for c in counts) >= FEWEST}
-    truth = np.array([name if name in kept else None for name in truth], dtype=object)
-    known = np.array([name is not None for name in truth])
-    return ClassSet(title, table, truth, left & known, right & known, (), rules)
 
 
 if __name__ == "__main__":

@@ -270,10 +270,7 @@ def main() -> None:
         f"### Unmeasured, from a single-cell reference\n\n{shown(unmeasured)}\n\n"
         f"Folds of genes run: {arguments.folds} of 5."
     )
-    if arguments.docs:
-        tables.replace_block(Path(arguments.docs), text, "benchmarks/imputation.py")
-    else:
-        print(text)
+    tables.show(arguments.docs, text, "benchmarks/imputation.py")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ sees the same labels and is scored on the same cells. The fine classes use the s
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,13 +80,36 @@ def fine_truth(
     named: NDArray[np.object_], x: NDArray[np.float64], buffer: float = 30.0
 ) -> tuple[NDArray[np.object_], NDArray[np.bool_], NDArray[np.bool_]]:
     """Class of each cell (None where it is not scored), left and right half; ``x`` and ``buffer`` in µm."""
-    left, right = x < np.median(x) - buffer, x > np.median(x) + buffer
-    counts = [pd.Series(named[half]).value_counts() for half in (left, right)]
-    kept = {
-        name
-        for name in set(named)
-        if min(c.get(name, 0) for c in counts) >= FINE_MINIMUM and name != "Unlabeled" and "Hybrid" not in name
-    }
-    truth = np.array([name if name in kept else None for name in named], dtype=object)
+    decided = np.array([None if name == "Unlabeled" or "Hybrid" in name else name for name in named], dtype=object)
+    return common_classes(decided, *halves(x, buffer), FINE_MINIMUM)
+
+
+def halves(x: NDArray[np.float64], buffer: float = 30.0) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Left and right of the median ``x``, each ``buffer`` away from it, both in µm."""
+    return x < np.median(x) - buffer, x > np.median(x) + buffer
+
+
+def common_classes(
+    truth: NDArray[np.object_], left: NDArray[np.bool_], right: NDArray[np.bool_], fewest: int
+) -> tuple[NDArray[np.object_], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Truth without the classes (None: no class) that have under ``fewest`` cells on either half, and of the halves the
+    cells that are left."""
+    counts = [pd.Series(truth[half]).value_counts() for half in (left, right)]
+    kept = {name for name in counts[0].index if min(c.get(name, 0) for c in counts) >= fewest}
+    truth = np.array([name if name in kept else None for name in truth], dtype=object)
     known = np.array([name is not None for name in truth])
     return truth, left & known, right & known
+
+
+def add_options(parser: argparse.ArgumentParser, page: Path) -> None:
+    """Which draws are run and where scores go; :func:`shots_of` reads the first."""
+    parser.add_argument("--shots", default="1,5,10,50,all", help="labels a class, comma between")
+    parser.add_argument("--seeds", type=int, default=5, help="draws of labels for each number of shots")
+    parser.add_argument("--protocol", type=Path, default=PROTOCOL)
+    parser.add_argument("--json", type=Path, help="write every draw's scores here")
+    parser.add_argument("--docs", default=str(page), help='page whose tables are replaced; "" for none')
+
+
+def shots_of(arguments: argparse.Namespace) -> list[int | None]:
+    """Labels a class; None for all."""
+    return [None if s == "all" else int(s) for s in arguments.shots.split(",")]

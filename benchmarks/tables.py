@@ -77,6 +77,14 @@ def replace_block(page: Path, text: str, by: str = "benchmarks/annotation.py") -
     page.write_text(f"{before}{start}\n\n{text}\n\n{END}{after}", encoding="utf-8")
 
 
+def show(page: str, text: str, by: str = "benchmarks/annotation.py") -> None:
+    """:func:`replace_block`, or print where no page is named."""
+    if page:
+        replace_block(Path(page), text, by)
+    else:
+        print(text)
+
+
 def _title(row: Row, draws: int) -> str:
     name = f"**{row.name}**" if row.name == "STPLM" else row.name
     fewest = min((len(found) for k, found in row.scores.items() if k != "all"), default=draws)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stplm import keys
 from stplm.cli_common import check_out, progress_bar, read_labels, read_table, say
 from stplm.cli_embed import embed_stored, run_embedding, will_adapt
 from stplm.io.laid_out import as_table_file
 from stplm.io.table_file import TableFile
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 FROM_PROFILES = "profiles"
 
@@ -37,7 +40,7 @@ def classify(arguments: argparse.Namespace) -> None:
         stplm.predict(table, tuned)
         _write_classified(section, arguments)
         return
-    if keys.X_STPLM not in table.obsm or _other_model(arguments):
+    if not _is_embedded(table, arguments):
         run_embedding(table, arguments)
     if seeded:
         labels = stplm.seed_labels(table, seed=arguments.seed)
@@ -48,14 +51,15 @@ def classify(arguments: argparse.Namespace) -> None:
     _write_classified(section, arguments)
 
 
-def _other_model(arguments: argparse.Namespace) -> bool:
-    """Whether another embedding than the default one was asked for."""
-    return bool(arguments.adapt or arguments.no_neighbours or arguments.model != "default")
+def _is_embedded(table: AnnData | TableFile, arguments: argparse.Namespace) -> bool:
+    """Whether a section's own vectors serve: it has some, and no other embedding than the default one was asked for."""
+    other = arguments.adapt or arguments.no_neighbours or arguments.model != "default"
+    return keys.X_STPLM in table.obsm and not other
 
 
 def _will_adapt(file: Path, arguments: argparse.Namespace) -> bool:
     with TableFile(file) as table:
-        embedded = keys.X_STPLM in table.obsm and not _other_model(arguments)
+        embedded = _is_embedded(table, arguments)
     return not embedded and will_adapt(file, arguments)
 
 
@@ -65,7 +69,7 @@ def _classify_file(file: Path, arguments: argparse.Namespace, labels: Any) -> No
     with TableFile(file) as table:
         if labels is not None:
             labelled_rows(table, labels)
-        embedded = keys.X_STPLM in table.obsm and not _other_model(arguments)
+        embedded = _is_embedded(table, arguments)
     out = Path(arguments.out)
     source = file if embedded else out.with_name(f".{out.stem}.embedded.h5ad")
     chosen = {"tumour_classes": arguments.tumour_classes, "seed": arguments.seed}

@@ -18,7 +18,7 @@ from stplm_napari.apply_worker import HEAD, OUTCOME
 from stplm_napari.jobs import Job, Slot
 from stplm_napari.process import WorkerProcess
 from stplm_napari.reader import is_section
-from stplm_napari.runs import KeptModel, is_adapted, vectors_model
+from stplm_napari.runs import KeptModel, is_adapted, vectors_model, vectors_settings
 from stplm_napari.script import pretty, writes
 from stplm_napari.steps import Step
 from stplm_napari.tasks import ADAPTED
@@ -132,10 +132,9 @@ class Applying:
                 "The model that was adapted to the open section is not kept, so it can embed no other.",
                 mend="Embed the open section again and classify; or fine-tune: that model brings its own vectors.",
             )
-        embed = next((s.params for s in reversed(session.steps) if s.name == "embed"), {})
         options: dict[str, Any] = {
             "model": model or "default",
-            "embedding": {name: embed[name] for name in ("neighbours", "seed") if name in embed},
+            "embedding": vectors_settings(session),
             "shares": shares,
             "device": device,
             "exports": list(exports),

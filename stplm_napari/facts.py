@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stplm import keys
 from stplm.errors import StplmError
-from stplm.tasks.adapt import knows_too_little
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -59,6 +58,8 @@ def genes_known(table: AnnData, qc: Mapping[str, Any], model: str = "default") -
 
 def will_adapt(table: AnnData, model: str = "default") -> bool:
     """Whether a model that is not told otherwise is adapted to a section before it embeds it."""
+    from stplm.tasks.adapt import knows_too_little
+
     genes = model_genes(model)
     return genes is not None and knows_too_little(genes, table)
 

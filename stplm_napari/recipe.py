@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from stplm.errors import ExportError
 from stplm.io.staged import staged_folder
-from stplm_napari.runs import KeptModel, is_adapted, vectors_model
+from stplm_napari.runs import KeptModel, is_adapted, vectors_model, vectors_settings
 from stplm_napari.session import Session
 
 if TYPE_CHECKING:
@@ -35,8 +35,7 @@ def recipe_of(session: Session, path: Path) -> tuple[RunRecipe, Any, Path | None
             found="no classifier",
             mend="Label some cells, or classify by reference profiles, in the Classify dock.",
         )
-    embedded = next((step.params for step in reversed(session.steps) if step.name == "embed"), {})
-    known = {name: embedded[name] for name in ("neighbours", "seed") if name in embedded}
+    known = vectors_settings(session)
     adapted: Path | None = None
     if not isinstance(classifier, KeptModel):  # that brings vectors of its own
         if (model := vectors_model(session)) is None:

@@ -165,14 +165,27 @@ def vectors_model(session: Session) -> str | None:
     if is_adapted(session):
         folder = adapted_folder(session.path)
         return None if folder is None else str(folder)
-    steps = [step.params for step in session.steps if step.name == "embed"]
-    about = session.table.uns.get(keys.UNS, {}).get(keys.UNS_EMBEDDING, {})
-    return str(steps[-1].get("model", "default") if steps else about.get("model", "default"))
+    return str((_embedded(session) or _note(session)).get("model", "default"))
+
+
+def vectors_settings(session: Session) -> dict[str, Any]:
+    """What else others must be embedded with to have vectors like them, as :func:`stplm.embed` takes it."""
+    return {name: value for name, value in _embedded(session).items() if name in ("neighbours", "seed")}
 
 
 def is_adapted(session: Session) -> bool:
     """Whether the open section's vectors are of a model that was adapted to it."""
-    return bool(session.table.uns.get(keys.UNS, {}).get(keys.UNS_EMBEDDING, {}).get("adapted"))
+    return bool(_note(session).get("adapted"))
+
+
+def _embedded(session: Session) -> Mapping[str, Any]:
+    """The step that embedded the open section last; empty where it came embedded."""
+    return next((step.params for step in reversed(session.steps) if step.name == "embed"), {})
+
+
+def _note(session: Session) -> Mapping[str, Any]:
+    note: Mapping[str, Any] = session.table.uns.get(keys.UNS, {}).get(keys.UNS_EMBEDDING, {})
+    return note
 
 
 def _adapted(section: Path | None) -> Path:

@@ -87,8 +87,9 @@ class EmbedWidget(Dock):
         self.body.addWidget(self.empty)
         self.body.addWidget(self.content)
         self.body.addStretch(1)
-        for signal in (self.session.section_opened, self.session.embedded, self.session.colouring_changed):
+        for signal in (self.session.section_opened, self.session.embedded):
             self.listen(signal, self.refresh)
+        self.listen(self.session.colouring_changed, self._offer_colours)
         self.listen(self.workspace.embedding.changed, self.refresh)
         for field in (self.model, self.folder, self.adapt):
             field.changed.connect(self.refresh)
@@ -110,7 +111,11 @@ class EmbedWidget(Dock):
         self.run.setEnabled(not self.workspace.embedding.is_busy)
         self.result.setText(self._result_words())
         self.result.setVisible(session.is_embedded)
-        self.colour.setVisible(session.is_embedded and session.colouring.by != CLUSTER)
+        self._offer_colours()
+
+    def _offer_colours(self) -> None:
+        session = self.session
+        self.colour.setVisible(session.is_open and session.is_embedded and session.colouring.by != CLUSTER)
 
     def _result_words(self) -> str:
         made = self.session.embedding
