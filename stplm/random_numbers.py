@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from stplm.compiled import compiled
 
-@numba.njit(cache=True, nogil=True)
+
+@compiled(nogil=True)
 def mixed(state):  # type: ignore[no-untyped-def]
     """The next random uint64: splitmix64 (Steele, Lea and Flood 2014)."""
     z = state + np.uint64(0x9E3779B97F4A7C15)
@@ -15,7 +16,7 @@ def mixed(state):  # type: ignore[no-untyped-def]
     return z ^ (z >> np.uint64(31))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def uniform(state):  # type: ignore[no-untyped-def]
     """The next state, and a float64 in [0, 1)."""
     state = mixed(state)

@@ -11,11 +11,11 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix, vstack
 
+from stplm.compiled import compiled
 from stplm.random_numbers import mixed, uniform
 
 DISPERSION = 0.3
@@ -99,7 +99,7 @@ def _aliases(rates: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], n
     return share, other
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _draw(rates, share, other, kind, size, tried, noise, genes, controls, seed, first, stored, indices, values):  # type: ignore[no-untyped-def]
     """Rows of one block into ``indices`` and ``values``, one after another; gives how much of them is used."""
     counted = np.zeros(genes + controls, dtype=np.int32)

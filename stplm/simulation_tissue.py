@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from stplm.compiled import compiled
 from stplm.io.bundle_zarr import each_window
 
 STEP = 9.5
@@ -177,7 +177,7 @@ class TissueRaster:
         )
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _cut_to_nuclei(
     labels: npt.NDArray[np.uint32], distance: npt.NDArray[np.float32], radius: npt.NDArray[np.float64]
 ) -> None:
@@ -189,7 +189,7 @@ def _cut_to_nuclei(
                 labels[row, column] = 0
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _add_nuclei(
     level: npt.NDArray[np.float32],
     labels: npt.NDArray[np.uint32],
@@ -206,7 +206,7 @@ def _add_nuclei(
                 level[row, column] += bright[value - 1] / (1 + np.exp(min(max(edge, -30.0), 30.0)))
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _fill_distance(
     distance: npt.NDArray[np.float32],
     labels: npt.NDArray[np.uint32],

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numba
 import numpy as np
 
+from stplm.compiled import compiled
 from stplm_napari.regions import rings_of
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _edges(ring: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([ring, np.roll(ring, -1, axis=0)], axis=1)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _sorted_into_bins(xy, low, side, width, height):  # type: ignore[no-untyped-def]
     """Positions sorted by the square they lie in, and where each square begins."""
     offsets = np.zeros(width * height + 1, np.int64)
@@ -128,7 +128,7 @@ def _sorted_into_bins(xy, low, side, width, height):  # type: ignore[no-untyped-
     return order, offsets
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _inside(edges, xy, offsets, low, side, width, height):  # type: ignore[no-untyped-def]
     """Places in the grid's order that are inside, by the even-odd rule; each looks only at the edges at its height."""
     x0, x1 = edges[:, 0].min(), edges[:, 0].max()
@@ -179,13 +179,13 @@ def _inside(edges, xy, offsets, low, side, width, height):  # type: ignore[no-un
     return found[:n]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _slabs_of(ya, yb, y0, slab, n_slabs):  # type: ignore[no-untyped-def]
     bottom, top = int((min(ya, yb) - y0) / slab), int((max(ya, yb) - y0) / slab)
     return min(bottom, n_slabs - 1), min(top, n_slabs - 1)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _near(path, radius, xy, offsets, low, side, width, height):  # type: ignore[no-untyped-def]
     """Whether each place in the grid's order is within the radius of the path."""
     hit = np.zeros(len(xy), np.bool_)

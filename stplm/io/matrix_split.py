@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numba
+from stplm.compiled import compiled
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def split_block(offsets, features, values, column, is_control, per_feature, per_cell, kept, indices, data):  # type: ignore[no-untyped-def]
     """Write a block's genes to ``indices`` and ``data`` one after another; give how many, or -1 (see below).
 
@@ -44,7 +44,7 @@ def split_block(offsets, features, values, column, is_control, per_feature, per_
     return used
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def row_sums(indptr, data, sums):  # type: ignore[no-untyped-def]
     """Sum of each row of a CSR matrix into ``sums``."""
     for row in range(len(sums)):

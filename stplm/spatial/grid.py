@@ -8,6 +8,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from stplm.compiled import compiled
 from stplm.kernels import ONE_AT_A_TIME
 
 _MOST_SQUARES_A_SIDE = 4096
@@ -57,7 +58,7 @@ class Grid:
         return degrees, indices, distances
 
 
-@numba.njit(cache=True)
+@compiled()
 def _bin(xy, low, side, columns, rows):  # type: ignore[no-untyped-def]
     """Cells square by square, by index in a square: their indices, where squares start, their positions."""
     n = len(xy)
@@ -80,7 +81,7 @@ def _bin(xy, low, side, columns, rows):  # type: ignore[no-untyped-def]
     return order, starts, there
 
 
-@numba.njit(cache=True)
+@compiled()
 def _count_rows(first, last, xy, order, starts, low, side, columns, rows, radius, around, indptr):  # type: ignore[no-untyped-def]
     limit = radius * radius
     for here in range(first, last):
@@ -95,7 +96,7 @@ def _count_rows(first, last, xy, order, starts, low, side, columns, rows, radius
         indptr[order[here] + 1] = count
 
 
-@numba.njit(cache=True)
+@compiled()
 def _fill_rows(  # type: ignore[no-untyped-def]
     first, last, xy, order, starts, low, side, columns, rows, radius, around, indptr, indices, distances
 ):
@@ -127,7 +128,7 @@ def _fill_rows(  # type: ignore[no-untyped-def]
             distances[base + slot] = np.sqrt(square[slot])
 
 
-@numba.njit(cache=True)
+@compiled()
 def _nearest_rows(first, last, xy, order, starts, low, side, columns, rows, radius, degrees, indices, distances):  # type: ignore[no-untyped-def]
     k = indices.shape[1]
     far, found = np.empty(k, np.float64), np.empty(k, np.int32)
@@ -174,7 +175,7 @@ def _nearest_rows(first, last, xy, order, starts, low, side, columns, rows, radi
 # The parallel loops only: numba takes long to compile a parallel function, and longer the more is in it.
 
 
-@numba.njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def _count(xy, order, starts, low, side, columns, rows, radius, around, indptr):  # type: ignore[no-untyped-def]
     n = len(order)
     for task in numba.prange((n + _ROWS_A_TASK - 1) // _ROWS_A_TASK):
@@ -183,7 +184,7 @@ def _count(xy, order, starts, low, side, columns, rows, radius, around, indptr):
         _count_rows(first, last, xy, order, starts, low, side, columns, rows, radius, around, indptr)
 
 
-@numba.njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def _fill(xy, order, starts, low, side, columns, rows, radius, around, indptr, indices, distances):  # type: ignore[no-untyped-def]
     n = len(order)
     for task in numba.prange((n + _ROWS_A_TASK - 1) // _ROWS_A_TASK):
@@ -193,7 +194,7 @@ def _fill(xy, order, starts, low, side, columns, rows, radius, around, indptr, i
         _fill_rows(first, last, *given)
 
 
-@numba.njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def _nearest(xy, order, starts, low, side, columns, rows, radius, degrees, indices, distances):  # type: ignore[no-untyped-def]
     n = len(order)
     for task in numba.prange((n + _ROWS_A_TASK - 1) // _ROWS_A_TASK):

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stplm.compiled import compiled
 from stplm.errors import SectionError
 
 MAX_RADIUS_UM = 8.0
@@ -150,7 +150,7 @@ def _paint_polygons(
     return image
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _fill_discs(image: NDArray[np.uint32], centres: NDArray[np.float64], reach: float) -> None:
     """Number of the nearest centre within reach, from 1, for every pixel; the earlier one where two are level."""
     rows, columns = image.shape
@@ -174,7 +174,7 @@ def _fill_discs(image: NDArray[np.uint32], centres: NDArray[np.float64], reach: 
                 image[row, column] = i + 1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _rename(image: NDArray[np.uint32], values: NDArray[np.uint32]) -> None:
     flat = image.reshape(-1)
     for i in range(len(flat)):
@@ -182,7 +182,7 @@ def _rename(image: NDArray[np.uint32], values: NDArray[np.uint32]) -> None:
             flat[i] = values[flat[i] - 1]
 
 
-@numba.njit(cache=True)
+@compiled()
 def _fill_polygons(
     image: NDArray[np.uint32],
     coords: NDArray[np.float64],

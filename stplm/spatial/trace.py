@@ -8,9 +8,10 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from stplm.compiled import compiled
 
 
 def trace_labels(labels: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
@@ -58,7 +59,7 @@ def trace_labels(labels: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.ob
     return values, polygons
 
 
-@numba.njit(cache=True)
+@compiled()
 def _at(image: NDArray[Any], row: int, column: int) -> int:
     if row < 0 or column < 0 or row >= image.shape[0] or column >= image.shape[1]:
         return 0
@@ -66,7 +67,7 @@ def _at(image: NDArray[Any], row: int, column: int) -> int:
     return value
 
 
-@numba.njit(cache=True)
+@compiled()
 def _follow_edges(image: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
     """Closed rings with the label on the right of the way, corners only. A ring begins on a top edge."""
     rows, columns = image.shape

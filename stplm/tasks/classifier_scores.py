@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from stplm.compiled import compiled
 from stplm.kernels import in_blocks, one_thread
 from stplm.tasks.outcome import CERTAIN
 
@@ -180,7 +180,7 @@ def _lanes(weights: NDArray[np.floating]) -> NDArray[np.float32]:
 # The kernels take a stretch of rows and let go of the interpreter's lock.
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@compiled(nogil=True, fastmath=True)
 def _add_sparse(indptr: Any, indices: Any, data: Any, weights: Any, scores: Any, start: int, stop: int) -> None:
     for lane in range(0, weights.shape[1], 16):
         for row in range(start, stop):
@@ -203,7 +203,7 @@ def _add_sparse(indptr: Any, indices: Any, data: Any, weights: Any, scores: Any,
                 place += 1
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _outcomes(
     scores: Any,
     depth: Any,
@@ -252,7 +252,7 @@ def _outcomes(
             proba[row, i] = z[i] / total[0] * share if side[i] else z[i] / total[1] * (1.0 - share)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _most_probable(proba: Any, code: Any, value: Any, start: int, stop: int) -> None:
     for row in range(start, stop):
         best = 0
@@ -262,7 +262,7 @@ def _most_probable(proba: Any, code: Any, value: Any, start: int, stop: int) -> 
         code[row], value[row] = best, proba[row, best]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _weigh(indptr: Any, indices: Any, data: Any, weights: Any, out: Any, start: int, stop: int) -> None:
     k = weights.shape[1]
     for row in range(start, stop):
@@ -274,7 +274,7 @@ def _weigh(indptr: Any, indices: Any, data: Any, weights: Any, out: Any, start: 
                 out[row, i] += x * weights[gene, i]
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _log_levels(indptr: Any, data: Any, target: float, depth: Any, out: Any, start: int, stop: int) -> None:
     for row in range(start, stop):
         scale = target / max(depth[row], 1.0)

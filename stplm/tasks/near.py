@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from stplm.compiled import compiled
 from stplm.kernels import in_blocks, one_thread
 
 _LIST = 256
@@ -73,7 +73,7 @@ def _nearest_centre(points: NDArray[np.float32], centres: NDArray[np.float32]) -
     return np.concatenate(parts)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _look(points, columns, rows, starts, centres, lists, found, distances):  # type: ignore[no-untyped-def]
     k, number = found.shape[1], centres.shape[1]
     longest = 0
@@ -102,7 +102,7 @@ def _look(points, columns, rows, starts, centres, lists, found, distances):  # t
             distances[i, place] = np.sqrt(distances[i, place])
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _squares(point, columns, start, stop, out):  # type: ignore[no-untyped-def]
     """Squared distances of a point from columns ``start`` to ``stop``."""
     out[: stop - start] = 0

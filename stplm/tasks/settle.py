@@ -6,6 +6,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from stplm.compiled import compiled
 from stplm.random_numbers import mixed
 
 _NEGATIVES = 5
@@ -48,7 +49,7 @@ def settle(
     return out
 
 
-@numba.njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def _settle(places, found, weights, a, b, epochs, seed, out):  # type: ignore[no-untyped-def]
     for i in numba.prange(len(found)):
         total, top, x, y = 0.0, 0.0, 0.0, 0.0
@@ -86,6 +87,6 @@ def _settle(places, found, weights, a, b, epochs, seed, out):  # type: ignore[no
         out[i, 0], out[i, 1] = x, y
 
 
-@numba.njit(cache=True)
+@compiled()
 def _clip(value):  # type: ignore[no-untyped-def]
     return min(max(value, -4.0), 4.0)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from stplm import keys
+from stplm.compiled import compiled
 from stplm.io.validate import counts_csr
 from stplm.tasks.cells import matched_genes
 
@@ -100,7 +100,7 @@ class CellBlock:
         return made
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled(nogil=True)
 def _fill(indptr: Any, indices: Any, data: Any, places: Any, cells: Any, made: Any) -> None:
     for i in range(len(cells)):
         for entry in range(indptr[cells[i]], indptr[cells[i] + 1]):

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numba
 import numpy as np
 import pandas as pd
 
+from stplm.compiled import compiled
 from stplm.errors import GeneError
 from stplm.io.staged import staged_file
 from stplm.paths import resource
@@ -188,7 +188,7 @@ def _middle(histogram: np.ndarray) -> float:
     return float(_LOWEST * np.exp((two + 0.5) * _STEP).mean())
 
 
-@numba.njit(cache=True)
+@compiled()
 def _count(
     indptr: np.ndarray,
     indices: np.ndarray,

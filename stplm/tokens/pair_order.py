@@ -14,6 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from stplm.compiled import compiled
 from stplm.kernels import ONE_AT_A_TIME
 from stplm.tokens.encoded import count_bins
 
@@ -83,7 +84,7 @@ def _lowest_bit(typing: Any, word: Any) -> Any:
     return types.uint64(types.uint64), generate
 
 
-@numba.njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def _write(indptr, indices, counts, tokens, offsets, rank, token, bin_of, starts, stops, ids, bins):  # type: ignore[no-untyped-def]
     n = len(indptr) - 1
     for task in numba.prange((n + _ROWS_A_TASK - 1) // _ROWS_A_TASK):
@@ -92,7 +93,7 @@ def _write(indptr, indices, counts, tokens, offsets, rank, token, bin_of, starts
         _rows(first, last, indptr, indices, counts, tokens, offsets, rank, token, bin_of, starts, stops, ids, bins)
 
 
-@numba.njit(cache=True)
+@compiled()
 def _rows(first, last, indptr, indices, counts, tokens, offsets, rank, token, bin_of, starts, stops, ids, bins):  # type: ignore[no-untyped-def]
     one, low, six = np.uint64(1), np.uint64(63), np.uint64(6)
     words = np.zeros(len(rank) // 64 + 1, dtype=np.uint64)

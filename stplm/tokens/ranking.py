@@ -9,6 +9,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from stplm.compiled import compiled
 from stplm.kernels import ONE_AT_A_TIME
 from stplm.tokens.encoded import BIN_OF_COUNT
 from stplm.tokens.pair_order import PairOrder
@@ -61,7 +62,7 @@ def rank_block(
         _rank(*csr, tokens, medians, BIN_OF_COUNT, starts, stops, ids, bins)
 
 
-@numba.njit(cache=True)
+@compiled()
 def survey(
     indptr: np.ndarray, indices: np.ndarray, counts: np.ndarray, tokens: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -78,12 +79,12 @@ def survey(
     return lengths, top
 
 
-@numba.njit(cache=True)
+@compiled()
 def _after(high_a: int, low_a: int, high_b: int, low_b: int) -> bool:
     return high_a > high_b or (high_a == high_b and low_a > low_b)
 
 
-@numba.njit(cache=True)
+@compiled()
 def _sort(high: np.ndarray, low: np.ndarray, other_high: np.ndarray, other_low: np.ndarray, n: int) -> None:
     """Sort pairs (high, low) ascending: insertion within runs, then merges; ``other_*`` is scratch of equal length."""
     for start in range(0, n, _RUN):
@@ -111,7 +112,7 @@ def _sort(high: np.ndarray, low: np.ndarray, other_high: np.ndarray, other_low: 
         width *= 2
 
 
-@numba.njit(cache=True)
+@compiled()
 def _rank_rows(
     first: int,
     last: int,
@@ -149,7 +150,7 @@ def _rank_rows(
             bins[start + at] = bin_of_count[min(_TOP - (low[at] >> 32), len(bin_of_count) - 1)]
 
 
-@numba.njit(parallel=True, cache=True)
+@compiled(parallel=True)
 def _rank(
     indptr: np.ndarray,
     indices: np.ndarray,
