@@ -28,12 +28,14 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Two processes, a file of tests in one of them; each with one thread, or they would wait for each other. A test of the
-# window that failed is run once more alone: a real window may be late where another one is busy, but not twice.
+# Two processes that take work from each other (worksteal: the scheduler that goes on when a process dies; loadfile waits
+# for ever, pytest-xdist's issue 1378); each with one thread, or they would wait for each other. A test that failed is
+# run once more alone: a real window may be late where another one is busy, but not twice.
+AGAIN := --last-failed --last-failed-no-failures none
+TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/napari
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/napari \
-		|| OMP_NUM_THREADS=1 $(BIN)/python -m pytest --last-failed --last-failed-no-failures none tests/napari
+	$(TESTS) -n 2 --dist worksteal --ignore tests/napari || $(TESTS) $(AGAIN) --ignore tests/napari
+	$(TESTS) -n 2 --dist worksteal tests/napari || $(TESTS) $(AGAIN) tests/napari
 
 bench-setup: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'

@@ -26,7 +26,8 @@ def process(tmp_path: Path) -> Any:
 
     def start() -> Any:
         spec = importlib.util.spec_from_file_location("loops", path)
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module.doubled
@@ -40,7 +41,8 @@ WHOLE, BROKEN = np.array([3, 0]), np.array([1.5, 0.0])
 def test_what_one_process_compiled_another_reads(process: Any) -> None:
     assert process()(WHOLE) == 6
     later = process()
-    assert later(WHOLE) == 6 and sum(later.stats.cache_hits.values()) == 1
+    assert later(WHOLE) == 6
+    assert sum(later.stats.cache_hits.values()) == 1
 
 
 def test_two_types_at_one_time_get_a_file_each(process: Any, tmp_path: Path) -> None:
@@ -52,5 +54,6 @@ def test_two_types_at_one_time_get_a_file_each(process: Any, tmp_path: Path) -> 
     del files._load_index
     assert len(list(tmp_path.rglob("*.nbc"))) == 2
     later = process()
-    assert later(BROKEN) == 3.0 and later(WHOLE) == 6
+    assert later(BROKEN) == 3.0
+    assert later(WHOLE) == 6
     assert sum(later.stats.cache_hits.values()) == 1  # what is missing from the list is compiled once more
