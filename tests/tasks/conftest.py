@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
@@ -11,6 +12,9 @@ import torch
 from anndata import AnnData
 
 import stplm
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -59,3 +63,12 @@ def _seeds(_demo: AnnData) -> pd.Series:
 def seeds(_seeds: pd.Series) -> pd.Series:
     """Eight or fewer labels a class, by cell id, None elsewhere."""
     return _seeds.copy()
+
+
+@pytest.fixture(scope="session")
+def client() -> Iterator[Client]:
+    """Of a scheduler with two worker processes of one thread."""
+    from forked import two_workers
+
+    with two_workers() as client:
+        yield client

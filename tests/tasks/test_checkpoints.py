@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from anndata import AnnData
+from forked import ends_by_sigkill, pretrain_until_killed
 from quick_training import QUICK, SMALL, SMALL_RANK
 
 import stplm
 from stplm.errors import Cancelled, ModelError
 from stplm.tasks.checkpoints import Checkpoints
 
-_KILLED = """
-import os, signal, sys
-import torch, stplm
-from stplm.tasks.checkpoints import Checkpoints
-from stplm.tasks.training import TrainingConfig
-torch.set_num_threads(1)
-def kill(done, total):
-    if done == 8:
-        os.kill(os.getpid(), signal.SIGKILL)
-stplm.pretrain([sys.argv[1]], TrainingConfig(**{config}), preset="rank", architecture={sizes},
-    checkpoint=Checkpoints(sys.argv[2], every_steps=6, every_minutes=0), progress=kill)
-"""
-
 
 def test_a_killed_run_ends_in_the_same_bytes(few: AnnData, tmp_path: Path) -> None:
     section, folder = tmp_path / "few.h5ad", tmp_path / "checkpoint"
     few.write_h5ad(section)
     config = replace(QUICK, steps=12, contrast_weight=0.0)
-    program = _KILLED.format(config=config.to_dict(), sizes=SMALL_RANK)
-    killed = subprocess.run([sys.executable, "-c", program, str(section), str(folder)], capture_output=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    ends_by_sigkill(pretrain_until_killed, section, folder, config, SMALL_RANK)
     seen: list[int] = []
     resumed = stplm.pretrain(
         [section],

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anndata
+import dask
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,6 +20,9 @@ from stplm.cli import main
 from stplm.tasks import batch
 from stplm.tasks.cohort import ClassifyRecipe, EmbedRecipe, RunRecipe, read_run_recipe, write_run_recipe
 from stplm.tasks.recipes import RecipeError
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 @pytest.fixture
@@ -143,13 +148,21 @@ def test_profiles_are_looked_for_in_each_section(cohort: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("from_profiles", [False, True])
 def test_workers_write_the_same_and_what_they_did_is_not_done_again(
-    recipe: Path, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], from_profiles: bool
+    recipe: Path,
+    cohort: Path,
+    client: Client,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    from_profiles: bool,
 ) -> None:
+    """Workers of a scheduler that runs, or one that is started for it."""
+    workers = ["--scheduler", str(client.scheduler.address)] if from_profiles else ["--workers", "1"]
     if from_profiles:
         recipe.write_text("classify: {profiles: breast, per_class: 8}\nexports: [h5ad, explorer]\nreport: false\n")
     line = ["run", str(recipe), "--sections", str(cohort / "*.h5ad"), "--out"]
     assert main([*line, str(tmp_path / "here")]) == 1
-    assert main([*line, str(tmp_path / "there"), "--workers", "2"]) == 1
+    with dask.config.set({"distributed.worker.multiprocessing-method": "spawn"}):  # as everywhere but in our tests
+        assert main([*line, str(tmp_path / "there"), *workers]) == 1
     told = capsys.readouterr()
     assert told.out.count("2 done, 0 done before, 1 failed.") == 2
     assert told.err.count("1 of 3 sections failed") == 2

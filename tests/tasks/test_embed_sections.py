@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +13,7 @@ import anndata as ad
 import pytest
 import torch
 from anndata import AnnData
+from forked import embed_until_killed, ends_by_sigkill
 
 import stplm
 from stplm import cli, keys
@@ -158,18 +156,6 @@ def test_an_adapted_model_goes_with_its_section(
     _assert_as_in_one_go(cohort[0], tmp_path / "out" / "tall" / "cells.h5ad", "--adapt")
 
 
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    """Of a scheduler with two worker processes of one thread."""
-    from distributed import Client, LocalCluster
-
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_address=None) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
-
-
 def _address(client: Client) -> str:
     return str(client.scheduler.address)
 
@@ -212,19 +198,7 @@ def test_a_killed_run_is_taken_up_by_workers(
 ) -> None:
     """The whole command dies; what it had finished is not made again by the next one."""
     out = tmp_path / "out"
-    program = f"""
-import os, signal
-from pathlib import Path
-from stplm.tasks import encode
-from stplm.tasks.embed_sections import embed_sections
-encode.BLOCK = encode.BAND_CELLS = 100
-def kill(done, total):
-    if len(list(Path({str(out)!r}).glob("*.parts/own-0*.npy"))) >= 4:
-        os.kill(os.getpid(), signal.SIGKILL)
-embed_sections([{str(cohort[0])!r}], {str(out)!r}, {str(small_rank)!r}, progress=kill)
-"""
-    killed = subprocess.run([sys.executable, "-c", program], capture_output=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    ends_by_sigkill(embed_until_killed, cohort[0], out, small_rank)
     before, record = _parts(out), dict[str, set[tuple[int, int]]]()
     assert 4 <= len(before) < 12
 

@@ -84,8 +84,8 @@ def test_the_number_of_threads_does_not_change_a_byte(table: AnnData, threads: N
 
 @pytest.mark.parametrize("name", ["tissue-breast", "rank-breast"])
 def test_what_is_done_already_is_not_done_again(tall: AnnData, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, table = stplm.load_model(name), tall[np.arange(400) * 2].copy()
-    monkeypatch.setattr(encoding, "BLOCK", 100)
+    model, table = stplm.load_model(name), tall[np.arange(200) * 4].copy()
+    monkeypatch.setattr(encoding, "BLOCK", 50)
     monkeypatch.setattr(encoding, "BAND_CELLS", 1)
     source = Source.of_table(table, model.encoder.genes)
     vectors = np.zeros((len(source), model.dim), dtype=np.float32)
@@ -93,14 +93,14 @@ def test_what_is_done_already_is_not_done_again(tall: AnnData, name: str, monkey
     blocks: list[int] = []
     placed: list[int] = []
     with on_device(model.encoder, "cpu") as team:
-        assert list(encode_own(model.encoder, source, own, team, skip=(1, 2), finished=blocks.append))[-1] == 400
+        assert list(encode_own(model.encoder, source, own, team, skip=(1, 2), finished=blocks.append))[-1] == 200
         assert blocks == [0, 3]
-        assert not own[100:300].any()
+        assert not own[50:150].any()
         list(encode_own(model.encoder, source, own, team, skip=(0, 3), finished=blocks.append))
         for skip in ((0,), (1, 2, 3, 4, 5)):
             done = list(place_in_tissue(model.encoder, source, own, vectors, team, skip=skip, finished=placed.append))
             assert done == sorted(done)
-            assert done[-1] == 400
+            assert done[-1] == 200
     assert sorted(placed) == list(range(len(placed)))
     assert len(placed) > 1
     np.testing.assert_array_equal(vectors, encoding.encode(model.encoder, source))

@@ -26,10 +26,10 @@ from stplm.tasks.perturb_cells import studied
 SOME = np.arange(1, 900, 6)
 
 
-@pytest.fixture
-def classified(embedded: AnnData, seeds: pd.Series) -> tuple[AnnData, stplm.Classifier]:
-    classifier = stplm.fit_classifier(embedded, seeds)
-    return stplm.predict(embedded, classifier), classifier
+@pytest.fixture(scope="module")
+def classified(_demo_embedded: AnnData, _seeds: pd.Series) -> tuple[AnnData, stplm.Classifier]:
+    classifier = stplm.fit_classifier(_demo_embedded.copy(), _seeds)
+    return stplm.predict(_demo_embedded.copy(), classifier), classifier
 
 
 @pytest.fixture

@@ -1,11 +1,8 @@
-"""Training in two processes under ``accelerate launch``: the losses, and where it can go on, are those of one."""
+"""Training in two processes: the losses, and where it can go on, are those of one."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,47 +11,13 @@ import pytest
 import torch
 from anndata import AnnData
 from quick_training import QUICK, SMALL
+from two_processes import pretrained, train_in_two, tuned
 
 import stplm
 from stplm.errors import ModelError
-from stplm.models import Model
 from stplm.tasks.cells import prepare_cells, table_genes
-from stplm.tasks.checkpoints import Checkpoints
-from stplm.tasks.finetune import finetune
-from stplm.tasks.finetune_config import FinetuneConfig
 from stplm.tasks.objectives import Share
 from stplm.tasks.objectives_tissue import TissueObjective
-from stplm.tasks.training import TrainingConfig
-
-CONFIG = replace(QUICK, patches=3)
-TUNING = FinetuneConfig(epochs=2, batch=60, patch=20, block=60, buffer=5, refit=False, patience=9)
-PROGRAM = """
-import shutil, sys
-from pathlib import Path
-import torch
-from test_processes import pretrained, tuned
-torch.set_num_threads(1)
-here = Path(sys.argv[1])
-def keep(done, total):
-    if done == 5:
-        shutil.copytree(here / "two", here / "half")
-pretrained(here, "two", progress=keep)
-tuned(here, "two-tuned")
-"""
-
-
-def pretrained(here: Path, name: str, config: TrainingConfig = CONFIG, **options: object) -> Model:
-    """Six steps of the tissue preset; a checkpoint every two in the folder ``name``."""
-    checkpoint = Checkpoints(here / name, every_steps=2, every_minutes=0)
-    return stplm.pretrain(
-        [here / "few.h5ad"], config, architecture=SMALL, checkpoint=checkpoint, device="cpu", **options
-    )
-
-
-def tuned(here: Path, name: str) -> Model:
-    """Two epochs of the whole encoder; each loss goes to the file ``name``."""
-    torch.manual_seed(0)
-    return finetune("default", here / "few.h5ad", "truth", TUNING, history=here / f"{name}.jsonl", device="cpu")
 
 
 def losses(folder: Path) -> list[float]:
@@ -71,17 +34,7 @@ def launched(_demo: AnnData, tmp_path_factory: pytest.TempPathFactory) -> Path:
     few = _demo[np.sort(_demo.obsm["spatial"][:, 0].argsort(kind="stable")[:300])].copy()
     few.obs["truth"] = np.where(np.asarray(few[:, "EPCAM"].X.todense()).ravel() >= 4, "Tumour", "Other")
     few.write_h5ad(here / "few.h5ad")
-    (here / "train.py").write_text(PROGRAM)
-    # accelerate's own --cpu starts several processes by MPI only; so started, device="cpu" takes the CPU.
-    launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0"]
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, *launch, str(here / "train.py"), str(here)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    train_in_two(here)
     return here
 
 

@@ -187,11 +187,11 @@ def test_half_the_labels_of_random_picking(benchmark: ModuleType, shared_data: P
         pytest.skip(f"no protocol at {path}")
     play = benchmark.Play(benchmark.protocol.coarse(benchmark.protocol.load_protocol(path)))
     random, suggested, questions = [], [], []
-    for seed in range(3):
+    for seed in range(2):
         play.start(benchmark.N_RANDOM, seed)
         random.append([point.macro_f1 for point in play.run(benchmark.at_random(seed), [40, 80])])
         play.start(benchmark.N_RANDOM, seed)
-        reached = play.run(benchmark.suggested(at_once=5), [20, 40])
+        reached = play.run(benchmark.suggested(at_once=10), [20, 40])
         suggested.append([point.macro_f1 for point in reached])
         questions.append(reached[-1].questions)
     assert (np.mean(suggested, axis=0) >= np.mean(random, axis=0)).all(), (suggested, random)
