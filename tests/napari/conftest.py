@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import os
 import shutil
 import subprocess
@@ -51,7 +52,7 @@ _NO_DISPLAY = _start_xvfb()
 
 @contextlib.contextmanager
 def _shown_window() -> Iterator[Viewer]:
-    """A shown napari window of 1200 × 800, closed afterwards; skipped where nothing can be drawn."""
+    """A shown napari window, closed afterwards; skipped where nothing can be drawn."""
     if _NO_DISPLAY:
         pytest.skip(_NO_DISPLAY)
     import napari
@@ -59,24 +60,68 @@ def _shown_window() -> Iterator[Viewer]:
 
     get_settings().application.confirm_close_window = False
     shown = napari.Viewer(show=True)
-    shown.window.resize(1200, 800)
+    shown.window.resize(*_SIZE)
     yield shown
     shown.close()
 
 
+_SIZE = (1200, 800)
+
+
+@pytest.fixture(scope="session")
+def _the_window(qapp: Any) -> Iterator[Viewer]:
+    """One napari window for all tests of a process: opening one takes longer than most of them."""
+    with _shown_window() as shown:
+        yield shown
+
+
+@pytest.fixture(scope="module")
+def window(_the_window: Viewer) -> Iterator[Viewer]:
+    """The window, empty before and after the tests of a file."""
+    # What is there now stays: napari looks for garbage at each layer that goes, and would look through all of it.
+    gc.collect()
+    gc.freeze()
+    yield _the_window
+    _empty(_the_window)
+
+
 @pytest.fixture
-def viewer(qtbot: Any) -> Iterator[Viewer]:
+def viewer(window: Viewer, qtbot: Any) -> Iterator[Viewer]:
+    """The window, empty before and after the test."""
+    yield window
+    _empty(window)
+
+
+@pytest.fixture
+def fresh_viewer(qtbot: Any) -> Iterator[Viewer]:
     """A napari window of the test's own."""
     with _shown_window() as shown:
         qtbot.wait(50)
         yield shown
 
 
-@pytest.fixture(scope="module")
-def window(qapp: Any) -> Iterator[Viewer]:
-    """One napari window for all tests of a file: opening one takes longer than most of them."""
-    with _shown_window() as shown:
-        yield shown
+def _empty(viewer: Viewer) -> None:
+    """Leave a window as one that was opened just now."""
+    from qtpy.QtTest import QTest
+
+    from stplm_napari.workspace import Workspace
+
+    if viewer in Workspace._of:
+        Workspace.of(viewer).close()
+    for dock in list(viewer.window._wrapped_dock_widgets.values()):
+        inner = dock.widget()
+        dock.destroyOnClose()
+        inner.deleteLater()  # napari leaves it to whoever holds it, and it would go on listening to the window
+    viewer.layers.clear()
+    for heard in (viewer.mouse_move_callbacks, viewer.mouse_drag_callbacks, viewer.mouse_double_click_callbacks):
+        heard[:] = [callback for callback in heard if callback.__module__.startswith("napari.")]
+    viewer.canvas.overlays.scale_bar.visible = False
+    viewer.scene.camera.center, viewer.scene.camera.zoom = (0.0, 0.0, 0.0), 1.0
+    if viewer.theme != "dark":
+        viewer.theme = "dark"
+    if (viewer.window._qt_window.width(), viewer.window._qt_window.height()) != _SIZE:
+        viewer.window.resize(*_SIZE)
+    QTest.qWait(20)
 
 
 @pytest.fixture

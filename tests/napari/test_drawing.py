@@ -22,23 +22,19 @@ pytestmark = pytest.mark.gui
 
 @pytest.fixture
 def opened(
-    window: Any, grid_section: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: Any
+    viewer: Any, grid_section: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: Any
 ) -> Iterator[Any]:
     """A workspace with the small section open and the Annotate dock in front."""
     from stplm_napari.widgets.common import open_dock
     from stplm_napari.workspace import Workspace
 
     monkeypatch.setenv("STPLM_DATA_DIR", str(tmp_path / "data"))
-    workspace = Workspace.of(window)
+    workspace = Workspace.of(viewer)
     workspace.show(grid_section, grid_section.tables["table"], path=tmp_path / "outs")
-    open_dock(window, "Annotate")
+    open_dock(viewer, "Annotate")
     qtbot.wait(150)
     yield workspace
     workspace.close()
-    for dock in list(window.window._wrapped_dock_widgets.values()):
-        dock.destroyOnClose()
-    window.layers.clear()
-    qtbot.wait(20)
 
 
 @pytest.fixture

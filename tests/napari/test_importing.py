@@ -29,14 +29,11 @@ HOLE = [[55.0, 55.0], [105.0, 55.0], [105.0, 105.0], [55.0, 105.0]]
 
 
 @pytest.fixture
-def workspace(window: Any, grid_section: Any) -> Any:
-    workspace = Workspace.of(window)
+def workspace(viewer: Any, grid_section: Any) -> Any:
+    workspace = Workspace.of(viewer)
     workspace.show(grid_section, grid_section.tables[keys.TABLE])
     yield workspace
     workspace.close()
-    for dock in list(window.window._wrapped_dock_widgets.values()):
-        dock.destroyOnClose()
-    window.layers.clear()
 
 
 def wait(workspace: Workspace, qtbot: Any) -> None:

@@ -141,11 +141,11 @@ def test_the_demo_section_is_shown_with_every_cell_in_its_place(demo_path: Path)
 @pytest.mark.gui
 @pytest.mark.qt_no_exception_capture  # napari-spatialdata's scatter plot raises when it is zoomed before it is drawn
 def test_view_scatter_and_annotation_of_napari_spatialdata_work_on_our_cells(
-    viewer: Any, grid_section: Any, colour_at: Callable[..., np.ndarray], qtbot: Any
+    fresh_viewer: Any, grid_section: Any, colour_at: Callable[..., np.ndarray], qtbot: Any
 ) -> None:
     if importlib.util.find_spec("napari_spatialdata") is None:
         pytest.skip("napari-spatialdata is not installed")
-    layers = show_section(viewer, grid_section)
+    viewer, layers = fresh_viewer, show_section(fresh_viewer, grid_section)
     table = grid_section.tables[keys.TABLE]
     centres = table.obsm[keys.SPATIAL]
 

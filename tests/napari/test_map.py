@@ -244,6 +244,7 @@ def test_of_many_cells_a_part_is_drawn_while_the_view_moves(dock: Any, qtbot: An
 def test_the_map_follows_the_embedding_and_is_recorded(
     viewer: Any, qtbot: Any, grid_section: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from stplm.tasks import umap
     from stplm_napari import tasks
     from stplm_napari.process import WorkerProcess
     from stplm_napari.results import Result
@@ -258,6 +259,8 @@ def test_the_map_follows_the_embedding_and_is_recorded(
         getattr(tasks, task.partition(":")[2])(*given)
 
     monkeypatch.setattr(WorkerProcess, "call", call)
+    # umap-learn is half a minute of compiling, and the engine's tests run it.
+    monkeypatch.setattr(umap, "_fit", lambda points, *_: np.asarray(points[:, :2], np.float32))
     monkeypatch.setenv("STPLM_DATA_DIR", str(tmp_path))
     workspace = Workspace.of(viewer)
     session, maker = workspace.session, workspace.mapping

@@ -228,8 +228,8 @@ def test_a_section_that_moved_is_found_beside_or_asked_for(tmp_path: Path) -> No
     assert find_section(path, at=tmp_path / "renamed.h5ad", accept_changed=True).name == "renamed.h5ad"
 
 
-def test_of_a_changed_section_only_labels_come_back(window: Any, qtbot: Any, at: Path, tmp_path: Path) -> None:
-    workspace = opened(window, qtbot, at)
+def test_of_a_changed_section_only_labels_come_back(viewer: Any, qtbot: Any, at: Path, tmp_path: Path) -> None:
+    workspace = opened(viewer, qtbot, at)
     work(workspace)
     workspace.sessions.save(tmp_path / "s.stplm")
     settle(workspace, qtbot)

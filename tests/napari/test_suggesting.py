@@ -25,19 +25,15 @@ N_CELLS = 144
 
 
 @pytest.fixture
-def workspace(window: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def workspace(viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A workspace in the window, which is empty again after the test. It does not fit by itself."""
     from stplm_napari.workspace import Workspace
 
     monkeypatch.setenv("STPLM_DATA_DIR", str(tmp_path / "data"))
-    made = Workspace.of(window)
+    made = Workspace.of(viewer)
     made.live = False
     yield made
     made.close()
-    for dock in list(window.window._wrapped_dock_widgets.values()):
-        dock.destroyOnClose()
-    window.layers.clear()
-    qtbot.wait(20)
 
 
 @pytest.fixture

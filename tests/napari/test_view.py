@@ -23,22 +23,16 @@ N = 144
 
 
 @pytest.fixture
-def workspace(
-    window: Any, qtbot: Any, grid_section: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Any]:
+def workspace(viewer: Any, grid_section: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     from stplm_napari.workspace import Workspace
 
     monkeypatch.setenv("STPLM_DATA_DIR", str(tmp_path / "data"))
     (tmp_path / "outs").mkdir()
-    found = Workspace.of(window)
+    found = Workspace.of(viewer)
     found.show(grid_section, grid_section.tables["table"], path=tmp_path / "outs")
     found.canvas.layers.images[0].visible = False
     yield found
     found.close()
-    for dock in list(window.window._wrapped_dock_widgets.values()):
-        dock.destroyOnClose()
-    window.layers.clear()
-    qtbot.wait(20)
 
 
 @pytest.fixture

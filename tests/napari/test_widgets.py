@@ -31,16 +31,6 @@ def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def viewer(window: Any, qtbot: Any) -> Iterator[Any]:
-    """The window, empty again after the test."""
-    yield window
-    for dock in list(window.window._wrapped_dock_widgets.values()):
-        dock.destroyOnClose()
-    window.layers.clear()
-    qtbot.wait(20)
-
-
-@pytest.fixture
 def workspace(viewer: Any) -> Iterator[Any]:
     from stplm_napari.workspace import Workspace
 

@@ -14,13 +14,13 @@ pytestmark = pytest.mark.gui
 
 
 def test_from_an_empty_window_to_tumour_calls_in_a_file(
-    viewer: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fresh_viewer: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from stplm_napari.widgets.common import open_dock
     from stplm_napari.workspace import Workspace
 
     monkeypatch.setenv("STPLM_DATA_DIR", str(tmp_path / "data"))
-    workspace = Workspace.of(viewer)
+    viewer, workspace = fresh_viewer, Workspace.of(fresh_viewer)
     session = workspace.session
 
     def wait_for(slot: Any, seconds: int = 90) -> Any:
