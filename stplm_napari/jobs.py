@@ -25,7 +25,10 @@ _REPORT_S = 0.05
 ACTIVITY_AFTER_MS = 400
 """Jobs shorter than this do not flash up in napari's activity dock."""
 QUIET_MS = 2000
-"""The same for quiet jobs: under software rendering, napari's moving sign halves the speed of what it stands for."""
+"""The same for quiet jobs, which follow every click."""
+_SIGN_PERCENT = 10
+"""Pace of napari's moving sign while a job of ours runs. Each of its pictures repaints the window: under software
+rendering, at full pace, that takes half a core from what the sign stands for."""
 
 
 class Job:
@@ -249,6 +252,20 @@ def _show_activity(job: Job) -> None:
         if job.done > bar.n:
             bar.update(job.done - bar.n)
 
+    def close() -> None:
+        bar.close()
+        _turn_sign(100)
+
     follow()
+    _turn_sign(_SIGN_PERCENT)
     job.progressed.connect(follow)
-    job.ended.connect(lambda: bar.close())
+    job.ended.connect(close)
+
+
+def _turn_sign(percent: int) -> None:
+    """How fast napari's moving sign moves, in percent of its own pace."""
+    from napari._qt.qt_main_window import _QtMainWindow
+
+    for window in _QtMainWindow._instances:
+        with contextlib.suppress(AttributeError):  # another napari's
+            window._activity_dialog._toggleButton._inProgressIndicator.movie().setSpeed(percent)

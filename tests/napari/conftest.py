@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from stplm import keys
+from stplm_napari.process import WorkerProcess
 
 if TYPE_CHECKING:
     from napari import Viewer
@@ -134,6 +135,25 @@ def workspace(viewer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     found = Workspace.of(viewer)
     yield found
     found.close()
+
+
+class _KeptWorker(WorkerProcess):
+    """A worker that outlives the workspaces that it works for: to start one and import torch takes many seconds."""
+
+    def stop(self) -> None:
+        """Not yet; what its calls find is not waited for."""
+
+    def end(self) -> None:
+        """End the process."""
+        super().stop()
+
+
+@pytest.fixture(scope="module")
+def kept_worker() -> Iterator[WorkerProcess]:
+    """One worker process for all tests of a file that are not about its start or its end."""
+    found = _KeptWorker()
+    yield found
+    found.end()
 
 
 @pytest.fixture

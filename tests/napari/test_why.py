@@ -22,31 +22,33 @@ from stplm_napari.steps import Step
 pytestmark = pytest.mark.gui
 
 
+@pytest.fixture(scope="module")
+def embedded(demo_path: Path) -> Any:
+    """The cells of the demo section, embedded."""
+    return stplm.embed(stplm.cell_table(stplm.read_section(demo_path, images=False, labels=False)), clusters=0)
+
+
 @pytest.fixture
 def workspace(
-    window: Any, qtbot: Any, demo_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    viewer: Any, kept_worker: Any, embedded: Any, demo_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Any]:
     """The demo section, embedded and classified by seeds."""
     from stplm_napari.workspace import Workspace
 
     monkeypatch.setenv("STPLM_DATA_DIR", str(tmp_path / "data"))
-    found = Workspace.of(window)
+    found = Workspace.of(viewer)
+    found.worker = kept_worker
     section = stplm.read_section(demo_path, images=False)
     found.show(section, stplm.cell_table(section))
     found.live = False
-    embed(found)
+    embed(found, embedded)
     classify(found)
     yield found
     found.close()
-    for dock in list(window.window._wrapped_dock_widgets.values()):
-        dock.destroyOnClose()
-    window.layers.clear()
-    qtbot.wait(20)
 
 
-def embed(workspace: Any) -> None:
-    session, table = workspace.session, snapshot(workspace.session.table)
-    stplm.embed(table, clusters=0)
+def embed(workspace: Any, table: Any) -> None:
+    session = workspace.session
     step = Step("embed", {"model": "default", "adapt": False})
     session.put_embedding(Result.embedding_of(table), session.revision, Embedding("default", "12:00", 1.0), step)
 
