@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -81,14 +82,16 @@ def variant_encoder(
 
     Raises StplmError for a measure that the model does not have.
     """
-    from stplm.nn.rank import RankStage
     from stplm.nn.tissue import TissueEncoder
     from stplm.tasks.perturb_bag import BagVariants
-    from stplm.tasks.perturb_tokens import TokenVariants
 
     if measure not in MEASURES:
         raise StplmError(f"There is no measure {measure!r}.", expected=", ".join(MEASURES))
-    if isinstance(encoder, RankStage):
+    # transformers takes as long to import as torch; a model of gene tokens has imported it, others need none.
+    tokens = sys.modules.get("stplm.nn.rank")
+    if tokens is not None and isinstance(encoder, tokens.RankStage):
+        from stplm.tasks.perturb_tokens import TokenVariants
+
         return TokenVariants(encoder, rows, mode, measure, dtype)
     if measure != "cell":
         raise StplmError(

@@ -95,7 +95,7 @@ class Hand:
         QApplication.sendEvent(self.native, QMouseEvent(kind, place, where, button, buttons, modifier))
 
 
-def ring(centre: Any, radius: float, n: int = 40) -> np.ndarray:
+def ring(centre: Any, radius: float, n: int = 24) -> np.ndarray:
     angle = np.linspace(0, 2 * np.pi, n)
     return np.asarray(centre) + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
@@ -267,7 +267,7 @@ def test_all_cells_of_a_class_leave_out_what_is_hidden(opened: Any, hand: Hand) 
     hand.key("5")
     hand.key("l")
     corner = np.array([(-5, -5), (245, -5), (245, 245), (-5, 245)])
-    hand.drag(np.concatenate([np.linspace(corner[i - 1], corner[i], 12) for i in (1, 2, 3, 0)]))
+    hand.drag(np.concatenate([np.linspace(corner[i - 1], corner[i], 5) for i in (1, 2, 3, 0)]))
     assert session.annotations.counts() == {"B cell": n - n // 3}, "hidden cells cannot be labelled by accident"
     opened.undo()
     tools = opened.viewer.window._qt_window.findChild(AnnotateWidget).tools

@@ -41,6 +41,7 @@ def workspace(window: Any, data: Path, demo_path: Path) -> Any:
     section = stplm.read_section(demo_path)
     table = stplm.embed(stplm.cell_table(section), clusters=0)
     found = Workspace.of(window)
+    found.applying.worker = found.finetuning.worker  # one process less to start
     found.show(section, table, path=demo_path)
     found.session.record(Step("embed", {"clusters": 0}))
     seeds = stplm.seed_labels(table, per_class=40)

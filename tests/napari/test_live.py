@@ -19,17 +19,26 @@ from stplm_napari.session import UNKNOWN
 pytestmark = pytest.mark.gui
 
 
-@pytest.fixture
-def embedded(workspace: Any, demo_path: Path) -> Any:
-    """The demo section with made-up vectors, two classes labelled, no fit yet."""
+@pytest.fixture(scope="module")
+def demo(demo_path: Path) -> Any:
+    """The demo section without its image."""
     import stplm
+
+    return stplm.read_section(demo_path, images=False)
+
+
+@pytest.fixture
+def embedded(workspace: Any, demo: Any) -> Any:
+    """The demo section with made-up vectors, two classes labelled, no fit yet."""
+    from spatialdata import SpatialData
+
     from stplm_napari.results import Result
     from stplm_napari.session import Embedding
     from stplm_napari.steps import Step
 
-    section = stplm.read_section(demo_path, images=False)
+    table = demo.tables[keys.TABLE].copy()
     workspace.live = False
-    workspace.show(section, stplm.cell_table(section))
+    workspace.show(SpatialData(labels=demo.labels, shapes=demo.shapes, tables={keys.TABLE: table}), table)
     session = workspace.session
     vectors = np.random.default_rng(0).normal(0, 1, (session.table.n_obs, 8)).astype(np.float32)
     made = Result(obsm={keys.X_STPLM: vectors}, uns={keys.UNS_EMBEDDING: {"model": "m", "own_dim": 8, "sha256": ""}})

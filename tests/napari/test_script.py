@@ -92,9 +92,24 @@ def same(back: anndata.AnnData, session: Session) -> None:
         assert np.asarray(back.obsm[name]).tobytes() == np.asarray(table.obsm[name]).tobytes()
 
 
-def test_clicks_undo_and_many_labels_replay_to_the_last_bit(session: Session, tmp_path: Path) -> None:
-    seeds = stplm.seed_labels(session.table, per_class=120).dropna()
-    for name, part in seeds.groupby(seeds):
+def test_clicks_undo_and_many_labels_of_an_adapted_embedding_replay_to_the_last_bit(
+    session: Session, tmp_path: Path
+) -> None:
+    """As the window does it, the model is adapted in a process of its own, from a file: a window has other threads."""
+    steps = "import importlib, sys\nimportlib.import_module('stplm.tasks.adapt').STEPS['tissue'] = 6\n"
+    given, work = {**EMBED, "adapt": True}, tmp_path / "work"
+    work.mkdir()
+    with anndata.settings.override(allow_write_nullable_strings=True):
+        snapshot(session.table).write_h5ad(work / tasks._TABLE)
+    call = "from pathlib import Path\nfrom stplm_napari.tasks import embed_in_folder\n"
+    call += f"embed_in_folder(Path(sys.argv[1]), {given}, lambda *_: None)"
+    root = str(Path(stplm.__file__).parents[1])
+    subprocess.run([sys.executable, "-c", steps + call, str(work)], env={**os.environ, "PYTHONPATH": root}, check=True)
+    plain = np.asarray(session.table.obsm[keys.X_STPLM]).copy()
+    result = Result.load(work)
+    assert session.put_embedding(result, session.revision, Embedding("m", "12:00", 1.0), Step("embed", given))
+    assert not np.array_equal(session.table.obsm[keys.X_STPLM], plain)
+    for name, part in (seeds := stplm.seed_labels(session.table, per_class=120).dropna()).groupby(seeds):
         if session.annotations.get(str(name)) is None:
             session.annotations.add_class(str(name))
         session.label(list(part.index), str(name))
@@ -110,40 +125,15 @@ def test_clicks_undo_and_many_labels_replay_to_the_last_bit(session: Session, tm
     assert n_labels > INLINE
     assert path.stat().st_size < 4_000
     assert len((folder / "nest.labels.csv").read_text().splitlines()) == n_labels + 1
+    text = path.read_text(encoding="utf-8")
+    doc, future, rest = text.partition("from __future__ import annotations\n")
+    path.write_text(doc + future + steps + rest if future else steps + text, encoding="utf-8")
     back = run(path, tmp_path / "back.h5ad")
     same(back, session)
     assert back.obs[keys.LABEL].dropna().astype(str).to_dict() == session.annotations.series().to_dict()
     place = list(back.obs[keys.LABEL].cat.categories).index("Tumour")
     assert back.uns[f"{keys.LABEL}_colors"][place] == "#123456"
-
-
-def test_an_adapted_embedding_replays_to_the_last_bit(session: Session, tmp_path: Path) -> None:
-    """As the window does it, the model is adapted in a process of its own, from a file: a window has other threads."""
-    steps = "import importlib, sys\nimportlib.import_module('stplm.tasks.adapt').STEPS['tissue'] = 6\n"
-    given, work = {**EMBED, "adapt": True}, tmp_path / "work"
-    work.mkdir()
-    with anndata.settings.override(allow_write_nullable_strings=True):
-        snapshot(session.table).write_h5ad(work / tasks._TABLE)
-    call = "from pathlib import Path\nfrom stplm_napari.tasks import embed_in_folder\n"
-    call += f"embed_in_folder(Path(sys.argv[1]), {given}, lambda *_: None)"
-    root = str(Path(stplm.__file__).parents[1])
-    subprocess.run([sys.executable, "-c", steps + call, str(work)], env={**os.environ, "PYTHONPATH": root}, check=True)
-    plain = np.asarray(session.table.obsm[keys.X_STPLM]).copy()
-    result = Result.load(work)
-    assert session.put_embedding(result, session.revision, Embedding("m", "12:00", 1.0), Step("embed", given))
-    assert not np.array_equal(session.table.obsm[keys.X_STPLM], plain)
-    for name, part in (seeds := stplm.seed_labels(session.table, per_class=4).dropna()).groupby(seeds):
-        if session.annotations.get(str(name)) is None:
-            session.annotations.add_class(str(name))
-        session.label(list(part.index), str(name))
-    classify(session)
-    (tmp_path / "here").mkdir()
-    path = write_script(steps_now(session), tmp_path / "here" / "nest.py")
-    text = path.read_text(encoding="utf-8")
-    doc, future, rest = text.partition("from __future__ import annotations\n")
-    path.write_text(doc + future + steps + rest if future else steps + text, encoding="utf-8")
-    same(run(path, tmp_path / "back.h5ad"), session)
-    kept = stplm.load_model(tmp_path / "here" / "nest_output" / "adapted")
+    kept = stplm.load_model(folder / "nest_output" / "adapted")
     assert kept.fingerprint() == stplm.load_model(work / tasks.ADAPTED).fingerprint()
 
 
