@@ -32,7 +32,7 @@ def test_a_gene_that_is_there_twice_counts_once(few: AnnData) -> None:
 
 
 def test_what_has_no_id_is_known_by_its_name(few: AnnData) -> None:
-    ids, names = few.var[keys.ENSEMBL_ID].astype(str).to_numpy(), few.var_names.to_numpy(dtype=object)
+    ids, names = np.array(few.var[keys.ENSEMBL_ID], dtype=object), np.array(few.var_names, dtype=object)  # copies
     for column, name in {3: "HPV16_E6", 7: "NegControlProbe_00042", 9: "BLANK_0007", 12: "HPV16_E6"}.items():
         names[column], ids[column] = name, ""
     few.var = few.var.set_axis(names).assign(**{keys.ENSEMBL_ID: ids})
