@@ -79,9 +79,7 @@ def _the_window(qapp: Any) -> Iterator[Viewer]:
 @pytest.fixture(scope="module")
 def window(_the_window: Viewer) -> Iterator[Viewer]:
     """The window, empty before and after the tests of a file."""
-    # What is there now stays: napari looks for garbage at each layer that goes, and would look through all of it.
-    gc.collect()
-    gc.freeze()
+    _set_aside()
     yield _the_window
     _empty(_the_window)
 
@@ -89,6 +87,7 @@ def window(_the_window: Viewer) -> Iterator[Viewer]:
 @pytest.fixture
 def viewer(window: Viewer, qtbot: Any) -> Iterator[Viewer]:
     """The window, empty before and after the test."""
+    _set_aside()
     yield window
     _empty(window)
 
@@ -99,6 +98,20 @@ def fresh_viewer(qtbot: Any) -> Iterator[Viewer]:
     with _shown_window() as shown:
         qtbot.wait(50)
         yield shown
+
+
+_aside = 0
+"""Modules that were there when garbage was looked for in all that there is."""
+
+
+def _set_aside() -> None:
+    """Where many modules came since, leave what is there now out of the search for garbage: napari searches at each
+    layer that goes, a third of a second with all that a process of tests imports."""
+    global _aside
+    if len(sys.modules) > _aside + 50:
+        gc.collect()
+        gc.freeze()
+        _aside = len(sys.modules)
 
 
 def _empty(viewer: Viewer) -> None:

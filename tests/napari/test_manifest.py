@@ -95,8 +95,11 @@ def test_without_a_window_the_reader_returns_layers_in_microns(demo_path: Path, 
 @pytest.mark.gui
 @pytest.mark.parametrize("how", ["folder", "sample"])
 def test_opening_a_section_does_not_wait_for_it_and_then_shows_it(
-    how: str, viewer: Any, demo_path: Path, qtbot: Any
+    how: str, viewer: Any, demo_path: Path, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from stplm_napari.workspace import Workspace
+
+    monkeypatch.setattr(Workspace, "_warm_up", lambda self: None)  # of no concern here, and it imports torch
     if how == "sample":
         viewer.open_sample("stplm-napari", "breast_tumour_section")
     else:

@@ -35,8 +35,9 @@ pytestmark = pytest.mark.gui
 
 @pytest.fixture
 def at(grid_section: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The small section as a file that can be opened."""
+    """The small section as a file that can be opened; what a window warms up in the background is left out."""
     monkeypatch.setenv("STPLM_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(Workspace, "_warm_up", lambda self: None)
     grid_section.write(tmp_path / "grid.zarr")
     return tmp_path / "grid.zarr"
 
