@@ -17,6 +17,8 @@ from stplm.evaluation.learning_curve import HeldOut
 from stplm.report.parts import grid_of_counts, grid_of_shares, grid_of_z
 from stplm.report.report import write_report
 
+pytestmark = pytest.mark.usefixtures("coarse")
+
 
 @pytest.fixture(scope="module")
 def found(demo_path: Path) -> AnnData:

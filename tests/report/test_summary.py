@@ -47,7 +47,7 @@ def _page(path: Path) -> _Page:
     return _Page(path.read_text(encoding="utf-8"))
 
 
-def test_says_what_there_is(tmp_path: Path) -> None:
+def test_says_what_there_is(tmp_path: Path, coarse: None) -> None:
     section = make_section()
     write_summary(section, tmp_path / "s.html", extra={"Held-out accuracy": "0.91 on 40 labels"})
     page = _page(tmp_path / "s.html")
@@ -60,7 +60,7 @@ def test_says_what_there_is(tmp_path: Path) -> None:
     assert "2 genes are <not> known" in page.text  # shown as text, not taken for markup
 
 
-def test_seeded_labels_are_said_plainly(tmp_path: Path) -> None:
+def test_seeded_labels_are_said_plainly(tmp_path: Path, coarse: None) -> None:
     table = make_table()
     write_summary(table, tmp_path / "s.html")
     assert "No person labelled cells" in _page(tmp_path / "s.html").text
@@ -69,7 +69,7 @@ def test_seeded_labels_are_said_plainly(tmp_path: Path) -> None:
     assert "No person labelled cells" not in _page(tmp_path / "s.html").text
 
 
-def test_cells_unlike_every_class_are_counted(tmp_path: Path) -> None:
+def test_cells_unlike_every_class_are_counted(tmp_path: Path, coarse: None) -> None:
     table = make_table()
     assert summarise(table)["unknown"] is None
     strange = np.full(table.n_obs, 0.3, np.float32)
@@ -81,7 +81,7 @@ def test_cells_unlike_every_class_are_counted(tmp_path: Path) -> None:
     assert pd.read_csv(cells)["unknown"].to_numpy() == pytest.approx(strange)
 
 
-def test_without_positions_or_provenance(tmp_path: Path) -> None:
+def test_without_positions_or_provenance(tmp_path: Path, coarse: None) -> None:
     table = make_table()
     del table.obsm[keys.SPATIAL]
     del table.uns[keys.UNS]
@@ -91,7 +91,7 @@ def test_without_positions_or_provenance(tmp_path: Path) -> None:
     assert "no tissue to show" in page.text
 
 
-def test_class_names_cannot_break_the_page(tmp_path: Path) -> None:
+def test_class_names_cannot_break_the_page(tmp_path: Path, coarse: None) -> None:
     table = make_table()
     evil = "<script>alert(1)</script>"
     table.obs[keys.CLASS] = table.obs[keys.CLASS].cat.rename_categories({"Tumour": evil})

@@ -16,6 +16,8 @@ import stplm
 if TYPE_CHECKING:
     from distributed import Client
 
+    from stplm.tasks.classifier import Classifier
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> Iterator[None]:
@@ -63,6 +65,12 @@ def _seeds(_demo: AnnData) -> pd.Series:
 def seeds(_seeds: pd.Series) -> pd.Series:
     """Eight or fewer labels a class, by cell id, None elsewhere."""
     return _seeds.copy()
+
+
+@pytest.fixture(scope="session")
+def classifier(_demo_embedded: AnnData, _seeds: pd.Series) -> Classifier:
+    """Fitted to these labels; nothing changes one."""
+    return stplm.fit_classifier(_demo_embedded.copy(), _seeds)
 
 
 @pytest.fixture(scope="session")

@@ -23,11 +23,6 @@ from stplm.tasks.section_runs import SectionRun, sections_in
 
 
 @pytest.fixture
-def classifier(embedded: AnnData, seeds: pd.Series) -> Classifier:
-    return stplm.fit_classifier(embedded, seeds)
-
-
-@pytest.fixture
 def halves(table: AnnData, tmp_path: Path) -> list[Path]:
     """The left and the right half of the demo section, as files."""
     x, paths = table.obsm[keys.SPATIAL][:, 0], []

@@ -24,6 +24,8 @@ from stplm.tasks.recipes import RecipeError
 if TYPE_CHECKING:
     from distributed import Client
 
+    from stplm.tasks.classifier import Classifier
+
 
 @pytest.fixture
 def cohort(few: AnnData, tmp_path: Path) -> Path:
@@ -38,9 +40,9 @@ def cohort(few: AnnData, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def recipe(embedded: AnnData, seeds: pd.Series, tmp_path: Path) -> Path:
+def recipe(classifier: Classifier, tmp_path: Path) -> Path:
     """A recipe with a classifier beside it."""
-    stplm.fit_classifier(embedded, seeds).save(tmp_path / "nest_classifier")
+    classifier.save(tmp_path / "nest_classifier")
     made = RunRecipe(ClassifyRecipe(tmp_path / "nest_classifier"), exports=("explorer", "h5ad"), report=False)
     return write_run_recipe(made, tmp_path / "nest.yaml")
 

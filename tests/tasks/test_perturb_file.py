@@ -27,8 +27,7 @@ SOME = np.arange(1, 900, 6)
 
 
 @pytest.fixture(scope="module")
-def classified(_demo_embedded: AnnData, _seeds: pd.Series) -> tuple[AnnData, stplm.Classifier]:
-    classifier = stplm.fit_classifier(_demo_embedded.copy(), _seeds)
+def classified(_demo_embedded: AnnData, classifier: stplm.Classifier) -> tuple[AnnData, stplm.Classifier]:
     return stplm.predict(_demo_embedded.copy(), classifier), classifier
 
 
