@@ -56,7 +56,7 @@ def two_workers() -> Iterator[Client]:
     with (
         dask.config.set(METHOD),
         LocalCluster(n_workers=2, threads_per_worker=1, memory_limit=0, dashboard_address=None) as cluster,
-        Client(cluster) as client,
+        Client(cluster, set_as_default=False) as client,  # or arrays of other tests would be computed there
     ):
         yield client
 
