@@ -1,4 +1,7 @@
-"""The gene-token encoder over sentences of one length, on a processor: no padding, no mask, weights cast once.
+"""The gene-token encoder over tokens one after another, on a processor: no padding, no mask, weights cast once.
+
+Only attention knows where a sentence ends: it is worked out for sentences of one length at a time. All else takes some
+thousand tokens at once, whatever sentences they are of, since products of few tokens cost nearly as much.
 
 Matrix products are in the precision asked for; sums, norms and what goes from layer to layer are in float32.
 """
@@ -6,6 +9,7 @@ Matrix products are in the precision asked for; sums, norms and what goes from l
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -47,14 +51,17 @@ class EvenPasses:
 
     def __call__(self, tokens: Tokens) -> Tensor:
         """Hidden states (n, L, hidden) of the last layer; at padding 0."""
-        lengths = tokens.mask.sum(1)
+        # An empty sentence attends to one token of padding.
+        lengths = tokens.mask.sum(1).clamp(min=1)
         hidden = self._encoder.special_embedding.new_zeros((*tokens.ids.shape, self._width))
-        for length in torch.unique(lengths).tolist():
-            which = (lengths == length).nonzero().squeeze(1)
-            # An empty sentence attends to one token of padding.
-            width, most = max(length, 1), max(_TOKENS // max(length, 1), 1)
-            for part in which.split(most):
-                hidden[part, :width] = self._run(tokens.take(part, width))
+        order = torch.argsort(lengths, stable=True)
+        for part in _chunks(lengths[order].tolist()):
+            which = order[part]
+            width = int(lengths[which[-1]])
+            here = torch.arange(width) < lengths[which, None]
+            states = hidden.new_zeros((*here.shape, self._width))
+            states[here] = self._run(tokens.take(which, width), here)
+            hidden[which, :width] = states
         return hidden
 
     def _packed(self, layer: Any) -> tuple[Any, ...]:
@@ -71,23 +78,45 @@ class EvenPasses:
             layer.output.LayerNorm,
         )
 
-    def _run(self, tokens: Tokens) -> Tensor:
-        n, length = tokens.ids.shape
+    def _run(self, tokens: Tokens, here: Tensor) -> Tensor:
+        """States (T, hidden) of the tokens ``here`` bool (n, L), row by row; rows ascending in length."""
         heads, width = self._heads, self._width
-        x = self._encoder.body.embeddings(inputs_embeds=self._encoder.words(tokens)).reshape(n * length, width)
+        x: Tensor = self._encoder.body.embeddings(inputs_embeds=self._encoder.words(tokens))[here]
+        lengths, sentences = torch.unique_consecutive(here.sum(1), return_counts=True)
+        alike = list(zip(sentences.tolist(), lengths.tolist(), strict=True))
         for mixed, out, up, down, first, activation, second in self._layers:
-            parts = F.linear(x.to(self._dtype), *mixed).view(n, length, 3, heads, width // heads)
-            query, key, value = parts.permute(2, 0, 3, 1, 4).contiguous()
-            if length < _LONG:
-                rows = (n * heads, length, width // heads)
-                share = torch.softmax(torch.bmm(query.view(rows), key.view(rows).transpose(1, 2)), dim=-1)
-                context = torch.bmm(share, value.view(rows)).view(query.shape)
-            else:
-                context = F.scaled_dot_product_attention(query, key, value, scale=1.0)
-            x = first(x + F.linear(context.transpose(1, 2).reshape(n * length, width), *out))
+            parts = F.linear(x.to(self._dtype), *mixed)
+            context, start = parts.new_empty((len(parts), width)), 0
+            for n, length in alike:
+                rows = slice(start, start := start + n * length)
+                of_all = parts[rows].view(n, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
+                found = _attention(*of_all.contiguous())
+                context[rows].view(n, length, heads, width // heads).copy_(found.transpose(1, 2))
+            x = first(x + F.linear(context, *out))
             x = second(x + F.linear(activation(F.linear(x.to(self._dtype), *up)), *down))
-        hidden: Tensor = x.view(n, length, width)
-        return hidden
+        return x
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """All (n, heads, L, size), the query scaled."""
+    n, heads, length, size = query.shape
+    if length >= _LONG:
+        return F.scaled_dot_product_attention(query, key, value, scale=1.0)
+    rows = (n * heads, length, size)
+    share = torch.softmax(torch.bmm(query.view(rows), key.view(rows).transpose(1, 2)), dim=-1)
+    return torch.bmm(share, value.view(rows)).view(query.shape)
+
+
+def _chunks(lengths: list[int]) -> Iterator[slice]:
+    """Runs of sentences of about ``_TOKENS`` tokens."""
+    start, tokens = 0, 0
+    for at, length in enumerate(lengths):
+        if tokens and tokens + length > _TOKENS:
+            yield slice(start, at)
+            start, tokens = at, 0
+        tokens += length
+    if lengths:
+        yield slice(start, len(lengths))
 
 
 def _linear(layer: Any) -> tuple[Any, ...]:

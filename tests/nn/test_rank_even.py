@@ -1,4 +1,4 @@
-"""Sentences of one length at a time give what the encoder gives of all at once, padded."""
+"""Tokens one after another, no padding between, give what the encoder gives of all at once, padded."""
 
 from __future__ import annotations
 
