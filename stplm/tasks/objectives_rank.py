@@ -116,8 +116,8 @@ class RankObjective(Objective):
         if config.contrast_weight:
             there = (batch.own_target.sum(1) > 0).nonzero().ravel()
             other = encoder.encode_own(batch.own_target[there], rows)
-            pair = (encoder.project(own[there]), encoder.project(other))
-            losses["contrast"] = info_nce(pair[0].float(), pair[1].float(), config.temperature)
+            pair = (encoder.project(own[there]).float(), encoder.project(other).float())
+            losses["contrast"] = _contrast(*pair, batch.patch[there], batch, config.temperature)
             loss = loss + config.contrast_weight * losses["contrast"]
         return loss, {**{name: part.detach() for name, part in losses.items()}, "masked_gene_accuracy": right}
 
@@ -152,6 +152,12 @@ def masked_gene_loss(
 def _multinomial(log_share: Tensor, target: Tensor, batch: RankBatch) -> Tensor:
     """Negative log-likelihood a molecule."""
     return batch.mean(-(target * log_share.float()).sum(1), batch.patch, target.sum(1))
+
+
+def _contrast(a: Tensor, b: Tensor, of: Tensor, batch: RankBatch, temperature: float) -> Tensor:
+    """A cell against the others of its patch: those of other patches may be another process's."""
+    inside = [of == patch for patch in of.unique()]
+    return batch.weight * sum((info_nce(a[here], b[here], temperature) for here in inside), a.new_zeros(()))
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def test_the_loss_is_on_asked_places_and_genes_of_the_panel_only(setting: tuple[
 @pytest.mark.parametrize("patches", [2, 3])
 def test_two_processes_have_the_loss_of_one(setting: tuple[RankObjective, Cells], patches: int) -> None:
     objective, cells = setting
-    objective.config = replace(CONFIG, patches=patches)
+    objective.config = replace(CONFIG, patches=patches, contrast_weight=0.5)
 
     def parts(share: Share) -> dict[str, float]:
         batch = objective.draw(cells, 4, np.random.default_rng(9), share)
