@@ -245,33 +245,38 @@ class _Labelled:
         """Classes of the held-out cells, as the whole head calls them: with what unlabelled cells teach, shares of
         classes, fading, sharpness."""
         from stplm.evidence import evidence
-        from stplm.tasks.head import fit_joined, fit_linear, heads_of_fit, held_out_penalty, sharpness, typical_labels
+        from stplm.tasks.head import held_out_penalty, sharpness, typical_labels
         from stplm.tasks.outcome import softmax
+        from stplm.tasks.self_training import Linear, fit_joining
         from stplm.tasks.shares import log_prior
-        from stplm.tasks.unlabelled import join_cells, rounds
+        from stplm.tasks.unlabelled import rounds
 
         n_classes = int(codes.max()) + 1
         sharp, design = sharpness(typical_labels(np.bincount(codes))), self.design[learn]
 
-        def logits(rows: npt.NDArray[np.float32], depth: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-            return np.asarray((rows @ coefficients.T + bias) * evidence(depth)[:, None])
+        def logits(
+            linear: Linear, rows: npt.NDArray[np.float32], depth: npt.NDArray[np.float64]
+        ) -> npt.NDArray[np.float64]:
+            return np.asarray((rows @ linear[0].T + linear[1]) * evidence(depth)[:, None])
 
-        penalty = held_out_penalty(design, codes, n_classes, evidence(self.depth[learn]))
-        n_rounds = rounds(len(codes), n_classes)
-        seen = heads_of_fit(self.heads, 0, n_rounds)
-        coefficients, bias = fit_linear(design, codes, n_classes, sharp=sharp, penalty=penalty, heads=seen)
-        called = logits(self.section, self.section_depth)
-        shares = log_prior(softmax(called))
-        for fit in range(1, n_rounds + 1):
-            joined = join_cells(softmax(called + shares), self.free, codes)
-            if not len(joined.cells):
-                break
-            rows = self.section[joined.cells]
-            seen = heads_of_fit(self.heads, fit, n_rounds)
-            coefficients, bias = fit_joined(design, codes, n_classes, rows, joined, sharp=sharp, heads=seen)
-            called = logits(self.section, self.section_depth)
-            shares = log_prior(softmax(called))
-        return np.asarray((logits(self.design[held], self.depth[held]) + shares).argmax(1))
+        def section(linear: Linear) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+            """Logits of the section's cells, and the log of the classes' shares that follow from them."""
+            called = logits(linear, self.section, self.section_depth)
+            return called, log_prior(softmax(called))
+
+        linear, _ = fit_joining(
+            design,
+            codes,
+            n_classes,
+            call=lambda linear: softmax(np.add(*section(linear))),
+            rows=lambda cells: self.section[cells],
+            candidates=self.free,
+            rounds=rounds(len(codes), n_classes),
+            heads=self.heads,
+            sharp=sharp,
+            penalty=held_out_penalty(design, codes, n_classes, evidence(self.depth[learn])),
+        )
+        return np.asarray((logits(linear, self.design[held], self.depth[held]) + section(linear)[1]).argmax(1))
 
 
 def _folds(

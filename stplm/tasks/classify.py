@@ -15,7 +15,7 @@ few-shot labels need:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -33,18 +33,11 @@ from stplm.tasks import unlabelled
 from stplm.tasks.classifier import Classifier
 from stplm.tasks.classifier_temperature import held_out_temperature
 from stplm.tasks.features import Features, cell_features
-from stplm.tasks.head import (
-    PENALTY_FEW,
-    fit_joined,
-    fit_linear,
-    heads_of_fit,
-    held_out_penalty,
-    sharpness,
-    typical_labels,
-)
+from stplm.tasks.head import PENALTY_FEW, fit_linear, held_out_penalty, sharpness, typical_labels
 from stplm.tasks.labels import check_two_classes, choose_tumour_classes, enough_labels, labelled_cells
 from stplm.tasks.outcome import share_odds
 from stplm.tasks.prediction import write_prediction
+from stplm.tasks.self_training import fit_joining
 from stplm.tasks.shares import Shares
 from stplm.tasks.tumour_head import fit_tumour_head
 from stplm.tasks.unknown import unknown_score
@@ -56,7 +49,6 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
     from stplm.models import Model
-    from stplm.tasks.design import Design
 
 _SEEDED_TEMPERATURE = 2.0
 """Seeds are a class's clearest cells, so held-out seeds would promise far too much. Set on two labelled sections."""
@@ -167,10 +159,23 @@ def fit_features(
     # Seeds are clear-cut cells, and their temperature already flattens what they say.
     depth, k = known.depth, len(classes)
     penalty = PENALTY_FEW if seeded else held_out_penalty(design, codes, k, evidence(depth), seed=seed)
-    rounds = 0 if seeded else unlabelled.rounds(len(codes), k)
-    first = heads_of_fit(heads, 0, rounds)
-    classifier = made(*fit_linear(design, codes, k, sharp=sharp, penalty=penalty, heads=first))
-    classifier = _self_trained(classifier, made, features, plan, labelled, design, codes, sharp, rounds, seed)
+    sample = features.sample
+    linear, joined = fit_joining(
+        design,
+        codes,
+        k,
+        call=lambda linear: made(*linear).proba(sample),
+        rows=lambda cells: plan.rows(sample.take(cells)),
+        candidates=~np.isin(features.sample_cells, labelled),
+        rounds=0 if seeded else unlabelled.rounds(len(codes), k),
+        heads=heads,
+        sharp=sharp,
+        penalty=penalty,
+        seed=seed,
+    )
+    classifier = made(*linear)
+    if joined:
+        classifier.info["joined"] = joined
     classifier.scheme = scheme
     if scheme == "hierarchical":
         classifier.tumour_head = fit_tumour_head(
@@ -280,32 +285,6 @@ def _features_of(table: AnnData, given: Features | None) -> Features:
             "These features are of another section or embedding.", mend="Take them from the cache again (FeatureCache)."
         )
     return cell_features(table) if given is None else given
-
-
-def _self_trained(
-    classifier: Classifier,
-    made: Callable[[NDArray[np.float64], NDArray[np.float64]], Classifier],
-    features: Features,
-    plan: Design,
-    labelled: NDArray[np.int64],
-    design: NDArray[np.float32],
-    codes: NDArray[np.int64],
-    sharp: float,
-    rounds: int,
-    seed: int,
-) -> Classifier:
-    """The head after the section's unlabelled cells have joined the labels ``rounds`` times; ``made`` builds one from
-    coefficients."""
-    sample, free = features.sample, ~np.isin(features.sample_cells, labelled)
-    for fit in range(1, rounds + 1):
-        joined = unlabelled.join_cells(classifier.proba(sample), free, codes, seed=seed)
-        if not len(joined.cells):
-            break
-        rows, k = plan.rows(sample.take(joined.cells)), len(classifier.classes)
-        heads = heads_of_fit(plan.heads(), fit, rounds)
-        classifier = made(*fit_joined(design, codes, k, rows, joined, sharp=sharp, heads=heads))
-        classifier.info["joined"] = len(joined.cells)
-    return classifier
 
 
 def _embedding_checksum(table: AnnData) -> str:

@@ -74,7 +74,7 @@ def test_unlabelled_cells_teach_as_they_teach_the_head_that_users_get(
     section: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Held-out calls are those of the head with unlabelled cells, and no labelled cell is taken for one of those."""
-    from stplm.tasks import unlabelled
+    from stplm.tasks import self_training, unlabelled
 
     table, labels = section
     few = labels.groupby(labels).head(3)
@@ -85,7 +85,7 @@ def test_unlabelled_cells_teach_as_they_teach_the_head_that_users_get(
         return unlabelled_join(proba, candidates, *rest, **more)
 
     unlabelled_join = unlabelled.join_cells
-    monkeypatch.setattr(unlabelled, "join_cells", join_cells)
+    monkeypatch.setattr(self_training, "join_cells", join_cells)
     with_them = stplm.held_out(table, few)
     with_counts = int((np.asarray(table.X.sum(1)).ravel() > 0).sum())
     assert set(offered) == {with_counts - len(few)}
