@@ -263,9 +263,9 @@ def _show_activity(job: Job) -> None:
 
 
 def _turn_sign(percent: int) -> None:
-    """How fast napari's moving sign moves, in percent of its own pace."""
-    from napari._qt.qt_main_window import _QtMainWindow
+    """How fast napari's moving sign moves, in percent of its own pace; of a napari that has another sign, nothing."""
+    with contextlib.suppress(AttributeError, ImportError):
+        from napari._qt.qt_main_window import _QtMainWindow
 
-    for window in _QtMainWindow._instances:
-        with contextlib.suppress(AttributeError):  # another napari's
+        for window in _QtMainWindow._instances:
             window._activity_dialog._toggleButton._inProgressIndicator.movie().setSpeed(percent)

@@ -78,6 +78,12 @@ class Dock(QWidget):
             if (dock := _dock_of(self)) is not None:
                 dock.visibilityChanged.connect(self.in_front)
 
+    def changeEvent(self, event: Any) -> None:
+        """Qt's. napari takes a closed dock's widget out and keeps it: it would go on listening, beside the next one."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.ParentChange and self._placed and self.parent() is None:
+            self.deleteLater()
+
     def in_front(self, on: bool) -> None:
         """Called when the dock comes to the front of its tabs, and when it goes behind or is closed."""
 

@@ -282,9 +282,11 @@ def test_a_dock_that_is_closed_and_opened_again_shows_the_same(
     session.label(ids(embedded, 10, 11), "B cell")
     settle(qtbot, embedded)
     session.colour(unsure_below=0.4)
+    gone = []
+    first.destroyed.connect(lambda: gone.append("first"))
     place = viewer.window._wrapped_dock_widgets["Classify (stplm-napari)"]
     place.destroyOnClose()
-    qtbot.wait(100)
+    qtbot.waitUntil(lambda: bool(gone), timeout=2000)  # it no longer listens
     session.label(ids(embedded, 12), "B cell")
     again = dock("Classify")
     assert again is not first
