@@ -84,21 +84,28 @@ def rates(table: AnnData, model: str, cells: int, reference_cells: int, padded_c
 
 
 @dataclass(frozen=True)
+class Screen:
+    """One screen. Its rate counts all variants of all genes, run or not; ``kept``: how many of the exact top are among
+    the ``picked`` genes; ``share``: of all variants, those that were run."""
+
+    rate: Rate
+    kept: int
+    picked: int
+    share: float
+
+
+@dataclass(frozen=True)
 class Screening:
     """What a screen keeps of the exact top genes, and what each way costs.
 
-    ``rates``: the reference; of each precision, every variant run; then of each precision the screen alone, and with
-    the run, in all cells, of what it picked. The latter count all variants of all genes, estimated or run. Of each
-    precision, ``kept``: how many of the exact top are among those picked; ``picked``: how many those are; ``share``: of
-    all variants, those that were run, in the screen and with the run after it.
+    ``rates``: the reference; of each precision, every variant run. ``screens``: of each precision the screen alone;
+    with the run, in all cells, of what it picked; and, where asked for, both in some of the cells only.
     """
 
     cells: int
     genes: int
     rates: list[Rate]
-    kept: list[int]
-    picked: list[int]
-    share: list[tuple[float, float]]
+    screens: list[Screen]
 
 
 def screening(
@@ -109,6 +116,7 @@ def screening(
     exact_cells: int,
     dtypes: tuple[str, ...] = DTYPES,
     every: int = 1,
+    sample: int | None = None,
     seed: int = 0,
 ) -> Screening:
     """Deletions ranked by mean shift: all of them run, beside what ``stplm.perturb(..., top=20)`` does.
@@ -116,6 +124,7 @@ def screening(
     ``exact_cells``: in how many of the ``cells`` every variant is run and timed. Where these are fewer than all, the
     exact top is found by running, of each gene, all cells or so many that it lies 3 standard errors under the others.
     ``every``: the run of what the screen picked is timed in each so many-th cell only, and its time multiplied.
+    ``sample``: also screen so many of the cells, and run what is picked in those (``max_cells=`` of a perturbation).
     """
     loaded = stplm.load_model(model)
     loaded.encoder.eval()
@@ -143,20 +152,32 @@ def screening(
     if not best:
         race = Race(lab, np.random.default_rng(seed + 1).permutation(chosen), sets, "shift")
         best = {sets.names[i] for i in race.winners(np.flatnonzero(often), TOP, z=3.0, most=cells)}
-    kept, picked, share = [], [], []
+    found = []
     for dtype in dtypes:
         lab = lab_of(dtype)
-        seconds, found = _timed(lambda lab=lab: screen(lab, chosen, sets, "shift", TOP, seed=seed))
-        mine = sets.take(found.kept)
-        after, _ = _timed(lambda lab=lab, mine=mine, known=found.known: _exact(lab, chosen[::every], mine, known))
+        seconds, first = _timed(lambda lab=lab: screen(lab, chosen, sets, "shift", TOP, seed=seed))
+        mine = sets.take(first.kept)
+        after, _ = _timed(lambda lab=lab, mine=mine, known=first.known: _exact(lab, chosen[::every], mine, known))
         after *= cells / len(chosen[::every])
-        rates.append(Rate(f"STPLM, screened, {len(mine)} genes picked, {dtype}", variants, seconds))
-        rates.append(Rate(f"STPLM, screened, then {len(mine)} genes run, {dtype}", variants, seconds + after))
-        kept.append(len(best & set(mine.names)))
-        picked.append(len(mine))
-        ran = int(found.cells.sum())
-        share.append((ran / variants, (ran + int((detections - found.cells)[found.kept].sum())) / variants))
-    return Screening(cells, int(often.sum()), rates, kept, picked, share)
+        ran, kept = int(first.cells.sum()), len(best & set(mine.names))
+        every_cell = ran + int((detections - first.cells)[first.kept].sum())
+        for name, time_of, number in (("picked", seconds, ran), ("run", seconds + after, every_cell)):
+            then = "screened, " if name == "picked" else "screened, then "
+            rate = Rate(f"STPLM, {then}{len(mine)} genes {name}, {dtype}", variants, time_of)
+            found.append(Screen(rate, kept, len(mine), number / variants))
+        if sample and sample < cells:
+            some = np.sort(np.random.default_rng(seed + 2).choice(chosen, sample, replace=False))
+
+            def both(lab: Lab = lab, some: np.ndarray = some) -> tuple[set[str], int]:
+                picked = screen(lab, some, sets, "shift", TOP, seed=seed)
+                run = _exact(lab, some, sets.take(picked.kept), picked.known)
+                rest = int(run["detections"].sum()) - int(picked.cells[picked.kept].sum())
+                return set(run["genes"]), int(picked.cells.sum()) + rest
+
+            seconds, (names, number) = _timed(both)
+            rate = Rate(f"STPLM, screened and {len(names)} genes run in {sample:,} cells, {dtype}", variants, seconds)
+            found.append(Screen(rate, len(best & names), len(names), number / variants))
+    return Screening(cells, int(often.sum()), rates, found)
 
 
 def rates_table(rows: list[Rate]) -> str:
@@ -172,15 +193,14 @@ def rates_table(rows: list[Rate]) -> str:
 
 def screening_words(found: Screening) -> str:
     """A paragraph and a table."""
-    screens = [rate for rate in found.rates if "picked" in rate.name]
     kept = "; ".join(
-        f"in {rate.name.rsplit(', ', 1)[1]}, {kept} are among the {picked} that the screen picks, {100 * alone:.1f} % "
-        f"of all variants being run for that and {100 * after:.1f} % with the run in all cells"
-        for rate, kept, picked, (alone, after) in zip(screens, found.kept, found.picked, found.share, strict=True)
+        f"{screen.rate.name.removeprefix('STPLM, ')}: {screen.kept} kept, {100 * screen.share:.1f} % of variants run"
+        for screen in found.screens
     )
+    table = rates_table([*found.rates, *(screen.rate for screen in found.screens)])
     return (
-        f"{found.cells:,} cells, {found.genes} genes that {FEWEST} or more of them express. Of the exact top {TOP}: "
-        f"{kept}.\n\n{rates_table(found.rates)}"
+        f"{found.cells:,} cells, {found.genes} genes that {FEWEST} or more of them express. Of the exact top {TOP}, "
+        f"{kept}.\n\n{table}"
     )
 
 

@@ -12,11 +12,11 @@ from benchmarks.sections import Sections
 BAR = 20.0
 KEPT = 18
 MODELS = {
-    "tissue-breast": ("cell tokens", 1000, 40, 1000, ("float32", "bfloat16"), 1),
-    "rank-breast": ("gene tokens", 17_136, 6, 12, ("bfloat16",), 10),
+    "tissue-breast": ("cell tokens", 1000, 40, 1000, ("float32", "bfloat16"), 1, None),
+    "rank-breast": ("gene tokens", 17_136, 6, 12, ("bfloat16",), 10, 2000),
 }
-"""Of each model: its words, cells of the screen, of the reference, and of the run of every variant; precisions; and of
-how many cells one is run by the picked genes, to be timed."""
+"""Of each model: its words, cells of the screen, of the reference, and of the run of every variant; precisions; of how
+many cells one is run by the picked genes, to be timed; and of how many cells at random a screen is made besides."""
 
 
 def measure(sections: Sections, sizes: tuple[int, ...]) -> list[Row]:
@@ -32,20 +32,19 @@ def measure(sections: Sections, sizes: tuple[int, ...]) -> list[Row]:
 
 
 def _rows(table: AnnData, model: str) -> list[Row]:
-    words, cells, few, run, dtypes, every = MODELS[model]
+    words, cells, few, run, dtypes, every, sample = MODELS[model]
     cells = min(cells, table.n_obs)
-    found = screens.screening(table, model, cells, few, min(run, cells), dtypes, every)
-    reference, *others = found.rates
-    exact, screened = others[: len(dtypes)], others[len(dtypes) :]
+    found = screens.screening(table, model, cells, few, min(run, cells), dtypes, every, sample)
+    reference, *exact = found.rates
     rows = [_row(f"deletion screen, {words}: {_name(rate)}", rate, reference, run, few) for rate in exact]
-    for i, rate in enumerate(screened):
-        kept, share = found.kept[i // 2], found.share[i // 2][i % 2]
-        row = _row(f"deletion screen, {words}: {_name(rate)}", rate, reference, cells, few)
+    for screen in found.screens:
+        row = _row(f"deletion screen, {words}: {_name(screen.rate)}", screen.rate, reference, cells, few)
         row.bar = f"≥ {BAR:g}× and ≥ {KEPT} of the top {screens.TOP} kept"
-        row.agrees = kept >= KEPT
+        row.agrees = screen.kept >= KEPT
         row.met = bool(row.met and row.agrees)
-        row.note = f"Of the exact top {screens.TOP}, {kept} kept; {100 * share:.1f} % of the variants run. {row.note}"
-        if every > 1 and i % 2:
+        share = f"{100 * screen.share:.1f} % of the variants run"
+        row.note = f"Of the exact top {screens.TOP}, {screen.kept} kept; {share}. {row.note}"
+        if every > 1 and ", then " in screen.rate.name:
             row.note += f" The run of the picked genes is timed in one cell of {every}."
         rows.append(row)
     return rows
