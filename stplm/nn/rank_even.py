@@ -54,6 +54,8 @@ class EvenPasses:
         # An empty sentence attends to one token of padding.
         lengths = tokens.mask.sum(1).clamp(min=1)
         hidden = self._encoder.special_embedding.new_zeros((*tokens.ids.shape, self._width))
+        if not hidden.shape[1]:
+            return hidden
         order = torch.argsort(lengths, stable=True)
         for part in _chunks(lengths[order].tolist()):
             which = order[part]

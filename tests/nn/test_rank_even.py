@@ -50,6 +50,14 @@ def test_hidden_states_are_the_encoders(sizes: dict[str, object]) -> None:
         assert torch.cosine_similarity(*own, dim=1)[tokens.genes.any(1)].min() > 0.999
 
 
+def test_a_batch_without_a_token() -> None:
+    encoder = _encoder(cls=False)
+    tokens = _tokens(encoder, [0, 0])
+    assert EvenPasses(encoder, torch.float32)(tokens).shape == (2, tokens.ids.shape[1], 32)
+    nothing = Tokens(*(part[:, :0] for part in (tokens.ids, tokens.bins, tokens.mask)))
+    assert EvenPasses(encoder, torch.float32)(nothing).shape == (2, 0, 32)
+
+
 def test_it_does_not_take_what_it_does_not_know() -> None:
     encoder = _encoder()
     assert not EvenPasses.fits(encoder.train())
