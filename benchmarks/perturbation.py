@@ -29,12 +29,6 @@ PARTS = ("speed", "screening", "markers")
 MODELS = {"tissue-breast": "Cell tokens (the default model)", "rank-breast": "Gene tokens"}
 SIZES = {"tissue-breast": (500, 40, 0), "rank-breast": (12, 6, 1)}
 """Cells for our rates, for the reference, and for the reference padded to the model's length."""
-SCREENED = {
-    "tissue-breast": (1000, 40, 1000, speed.DTYPES, 1, None),
-    "rank-breast": (17136, 6, 12, ("bfloat16",), 10, 2000),
-}
-"""Cells of the screen, of the reference, and of the run of every variant beside it; precisions; of how many cells one
-is run by the picked genes, to be timed; and of how many cells at random a screen is made besides."""
 
 
 def main() -> None:
@@ -58,9 +52,8 @@ def main() -> None:
             if part == "speed":
                 body = speed.rates_table(speed.rates(table, model, *SIZES[model]))
             else:
-                cells, few, exact, dtypes, every, sample = SCREENED[model]
-                cells = arguments.cells or cells
-                found = speed.screening(table, model, cells, few, min(exact, cells), dtypes, every, sample)
+                sizes = speed.SCREENED[model]
+                found = speed.screening(table, model, sizes.in_cells(arguments.cells or sizes.cells))
                 body = speed.screening_words(found)
             pieces.append(f"**{MODELS[model]}** (`{model}`)\n\n{body}")
         text[part] = "\n\n".join(pieces)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -84,13 +84,47 @@ def rates(table: AnnData, model: str, cells: int, reference_cells: int, padded_c
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """Of a screen that is measured.
+
+    Parameters
+    ----------
+    cells, reference_cells
+        Of the screen, and of the reference.
+    exact_cells
+        In how many of the ``cells`` every variant is run and timed. Where these are fewer than all, the exact top is
+        found by running, of each gene, all cells or so many that it lies 3 standard errors under the others.
+    every
+        The run of what the screen picked is timed in each so many-th cell only, and its time multiplied.
+    sample
+        Also screen so many of the cells, and run what is picked in those (``max_cells=`` of a perturbation).
+    """
+
+    cells: int
+    reference_cells: int
+    exact_cells: int
+    dtypes: tuple[str, ...] = DTYPES
+    every: int = 1
+    sample: int | None = None
+
+    def in_cells(self, cells: int) -> Sizes:
+        """The same in so many cells."""
+        return replace(self, cells=cells, exact_cells=min(self.exact_cells, cells))
+
+
+SCREENED = {
+    "tissue-breast": Sizes(1000, 40, 1000),
+    "rank-breast": Sizes(17_136, 6, 12, ("bfloat16",), every=10, sample=2000),
+}
+
+
+@dataclass(frozen=True)
 class Screen:
     """One screen. Its rate counts all variants of all genes, run or not; ``kept``: how many of the exact top are among
-    the ``picked`` genes; ``share``: of all variants, those that were run."""
+    the genes that it picked; ``share``: of all variants, those that were run."""
 
     rate: Rate
     kept: int
-    picked: int
     share: float
 
 
@@ -108,24 +142,9 @@ class Screening:
     screens: list[Screen]
 
 
-def screening(
-    table: AnnData,
-    model: str,
-    cells: int,
-    reference_cells: int,
-    exact_cells: int,
-    dtypes: tuple[str, ...] = DTYPES,
-    every: int = 1,
-    sample: int | None = None,
-    seed: int = 0,
-) -> Screening:
-    """Deletions ranked by mean shift: all of them run, beside what ``stplm.perturb(..., top=20)`` does.
-
-    ``exact_cells``: in how many of the ``cells`` every variant is run and timed. Where these are fewer than all, the
-    exact top is found by running, of each gene, all cells or so many that it lies 3 standard errors under the others.
-    ``every``: the run of what the screen picked is timed in each so many-th cell only, and its time multiplied.
-    ``sample``: also screen so many of the cells, and run what is picked in those (``max_cells=`` of a perturbation).
-    """
+def screening(table: AnnData, model: str, sizes: Sizes, seed: int = 0) -> Screening:
+    """Deletions ranked by mean shift: all of them run, beside what ``stplm.perturb(..., top=20)`` does."""
+    cells = sizes.cells
     loaded = stplm.load_model(model)
     loaded.encoder.eval()
     all_cells = prepare_cells(table, loaded.encoder.genes, loaded.encoder.config)
@@ -137,47 +156,59 @@ def screening(
         nothing = dict.fromkeys(("goal", "start", "states", "classifier"))
         return build_lab(table, loaded, all_cells, chosen, **options, **nothing)
 
-    counts = all_cells.dense(chosen[:reference_cells])
+    counts = all_cells.dense(chosen[: sizes.reference_cells])
     seconds, shifts = _timed(lambda: reference.screen(loaded.encoder, counts, all_cells.rows))
     rates = [Rate(f"reference, rows in {reference.LIBRARY}", len(shifts), seconds)]
     detections = np.bincount(all_cells.counts[chosen].indices, minlength=len(sets))
     often, variants = detections >= FEWEST, int(detections.sum())
     best: set[str] = set()
-    for dtype in dtypes:
+    for dtype in sizes.dtypes:
         lab = lab_of(dtype)
-        seconds, exact = _timed(lambda lab=lab: _exact(lab, chosen[:exact_cells], sets))
+        seconds, exact = _timed(lambda lab=lab: _exact(lab, chosen[: sizes.exact_cells], sets))
         rates.append(Rate(f"STPLM, every variant run, {dtype}", int(exact["detections"].sum()), seconds))
-        if exact_cells >= cells and not best:
+        if sizes.exact_cells >= cells and not best:
             best = set(exact[often].sort_values("shift", ascending=False)["genes"][:TOP])
     if not best:
         race = Race(lab, np.random.default_rng(seed + 1).permutation(chosen), sets, "shift")
         best = {sets.names[i] for i in race.winners(np.flatnonzero(often), TOP, z=3.0, most=cells)}
     found = []
-    for dtype in dtypes:
+
+    def add(words: str, seconds: float, picked: GeneSets, ran: int) -> None:
+        rate = Rate(f"STPLM, {words}", variants, seconds)
+        found.append(Screen(rate, len(best & set(picked.names)), ran / variants))
+
+    for dtype in sizes.dtypes:
         lab = lab_of(dtype)
-        seconds, first = _timed(lambda lab=lab: screen(lab, chosen, sets, "shift", TOP, seed=seed))
-        mine = sets.take(first.kept)
-        after, _ = _timed(lambda lab=lab, mine=mine, known=first.known: _exact(lab, chosen[::every], mine, known))
-        after *= cells / len(chosen[::every])
-        ran, kept = int(first.cells.sum()), len(best & set(mine.names))
-        every_cell = ran + int((detections - first.cells)[first.kept].sum())
-        for name, time_of, number in (("picked", seconds, ran), ("run", seconds + after, every_cell)):
-            then = "screened, " if name == "picked" else "screened, then "
-            rate = Rate(f"STPLM, {then}{len(mine)} genes {name}, {dtype}", variants, time_of)
-            found.append(Screen(rate, kept, len(mine), number / variants))
-        if sample and sample < cells:
-            some = np.sort(np.random.default_rng(seed + 2).choice(chosen, sample, replace=False))
-
-            def both(lab: Lab = lab, some: np.ndarray = some) -> tuple[set[str], int]:
-                picked = screen(lab, some, sets, "shift", TOP, seed=seed)
-                run = _exact(lab, some, sets.take(picked.kept), picked.known)
-                rest = int(run["detections"].sum()) - int(picked.cells[picked.kept].sum())
-                return set(run["genes"]), int(picked.cells.sum()) + rest
-
-            seconds, (names, number) = _timed(both)
-            rate = Rate(f"STPLM, screened and {len(names)} genes run in {sample:,} cells, {dtype}", variants, seconds)
-            found.append(Screen(rate, len(best & names), len(names), number / variants))
+        one = _screened(lab, chosen, sets, seed, sizes.every)
+        add(f"screened, {len(one.picked)} genes picked, {dtype}", one.seconds, one.picked, one.ran)
+        add(f"screened, then {len(one.picked)} genes run, {dtype}", one.seconds + one.after, one.picked, one.ran_after)
+        if sizes.sample and sizes.sample < cells:
+            some = np.sort(np.random.default_rng(seed + 2).choice(chosen, sizes.sample, replace=False))
+            one = _screened(lab, some, sets, seed)
+            words = f"screened and {len(one.picked)} genes run in {len(some):,} cells, {dtype}"
+            add(words, one.seconds + one.after, one.picked, one.ran_after)
     return Screening(cells, int(often.sum()), rates, found)
+
+
+@dataclass(frozen=True)
+class _Screened:
+    """``seconds`` of the screen and ``after`` of the run of what it picked; variants ``ran`` by then."""
+
+    picked: GeneSets
+    seconds: float
+    after: float
+    ran: int
+    ran_after: int
+
+
+def _screened(lab: Lab, chosen: np.ndarray, sets: GeneSets, seed: int, every: int = 1) -> _Screened:
+    seconds, found = _timed(lambda: screen(lab, chosen, sets, "shift", TOP, seed=seed))
+    picked = sets.take(found.kept)
+    after, _ = _timed(lambda: _exact(lab, chosen[::every], picked, found.known))
+    detections = np.bincount(lab.cells.counts[chosen].indices, minlength=len(sets))
+    ran = int(found.cells.sum())
+    ran_after = ran + int((detections - found.cells)[found.kept].sum())
+    return _Screened(picked, seconds, after * len(chosen) / len(chosen[::every]), ran, ran_after)
 
 
 def rates_table(rows: list[Rate]) -> str:

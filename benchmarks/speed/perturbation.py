@@ -11,12 +11,7 @@ from benchmarks.sections import Sections
 
 BAR = 20.0
 KEPT = 18
-MODELS = {
-    "tissue-breast": ("cell tokens", 1000, 40, 1000, ("float32", "bfloat16"), 1, None),
-    "rank-breast": ("gene tokens", 17_136, 6, 12, ("bfloat16",), 10, 2000),
-}
-"""Of each model: its words, cells of the screen, of the reference, and of the run of every variant; precisions; of how
-many cells one is run by the picked genes, to be timed; and of how many cells at random a screen is made besides."""
+MODELS = {"tissue-breast": "cell tokens", "rank-breast": "gene tokens"}
 
 
 def measure(sections: Sections, sizes: tuple[int, ...]) -> list[Row]:
@@ -32,20 +27,22 @@ def measure(sections: Sections, sizes: tuple[int, ...]) -> list[Row]:
 
 
 def _rows(table: AnnData, model: str) -> list[Row]:
-    words, cells, few, run, dtypes, every, sample = MODELS[model]
-    cells = min(cells, table.n_obs)
-    found = screens.screening(table, model, cells, few, min(run, cells), dtypes, every, sample)
+    sizes = screens.SCREENED[model]
+    sizes = sizes.in_cells(min(sizes.cells, table.n_obs))
+    words, few = MODELS[model], sizes.reference_cells
+    found = screens.screening(table, model, sizes)
     reference, *exact = found.rates
+    run = sizes.exact_cells
     rows = [_row(f"deletion screen, {words}: {_name(rate)}", rate, reference, run, few) for rate in exact]
     for screen in found.screens:
-        row = _row(f"deletion screen, {words}: {_name(screen.rate)}", screen.rate, reference, cells, few)
+        row = _row(f"deletion screen, {words}: {_name(screen.rate)}", screen.rate, reference, sizes.cells, few)
         row.bar = f"≥ {BAR:g}× and ≥ {KEPT} of the top {screens.TOP} kept"
         row.agrees = screen.kept >= KEPT
         row.met = bool(row.met and row.agrees)
         share = f"{100 * screen.share:.1f} % of the variants run"
         row.note = f"Of the exact top {screens.TOP}, {screen.kept} kept; {share}. {row.note}"
-        if every > 1 and ", then " in screen.rate.name:
-            row.note += f" The run of the picked genes is timed in one cell of {every}."
+        if sizes.every > 1 and ", then " in screen.rate.name:
+            row.note += f" The run of the picked genes is timed in one cell of {sizes.every}."
         rows.append(row)
     return rows
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -87,12 +86,12 @@ def variant_encoder(
 
     if measure not in MEASURES:
         raise StplmError(f"There is no measure {measure!r}.", expected=", ".join(MEASURES))
-    # transformers takes as long to import as torch; a model of gene tokens has imported it, others need none.
-    tokens = sys.modules.get("stplm.nn.rank")
-    if tokens is not None and isinstance(encoder, tokens.RankStage):
+    if not isinstance(encoder, TissueEncoder):  # which needs no transformers, as long to import as torch
+        from stplm.nn.rank import RankStage
         from stplm.tasks.perturb_tokens import TokenVariants
 
-        return TokenVariants(encoder, rows, mode, measure, dtype)
+        if isinstance(encoder, RankStage):
+            return TokenVariants(encoder, rows, mode, measure, dtype)
     if measure != "cell":
         raise StplmError(
             f"The measure {measure!r} is of gene tokens, which this model does not have.",
